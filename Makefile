@@ -1,0 +1,35 @@
+# Each target is a line or two of plain tools. Needs Python 3.11, pip and make; makes its own .venv from uv.lock.
+PYTHON ?= python3
+UV := .uv/bin/uv
+RUN := .venv/bin/python -m
+export UV_PYTHON_DOWNLOADS := never
+export PYTHONDONTWRITEBYTECODE :=
+
+.PHONY: demo up test check bench replay clean
+
+.venv/.ready: pyproject.toml uv.lock
+	@test -x $(UV) || $(PYTHON) -m pip install -q --disable-pip-version-check --target .uv uv
+	@UV_PROJECT_ENVIRONMENT=.venv $(UV) sync -q --frozen --all-extras --group dev --python $(PYTHON)
+	@touch $@
+
+demo: .venv/.ready  ## the whole market on this machine, with traffic
+	@$(RUN) broker up --demo $(ARGS)
+
+up: .venv/.ready  ## the same, waiting for yours
+	@$(RUN) broker up $(ARGS)
+
+test: .venv/.ready  ## all tests, fast ones first
+	@$(RUN) pytest -q -n 2 --dist loadfile $(ARGS)
+
+check: .venv/.ready  ## format, lint, strict types, layers
+	@.venv/bin/ruff format --check . && .venv/bin/ruff check . && .venv/bin/mypy
+	@$(RUN) pytest -q tests/architecture
+
+bench: .venv/.ready  ## hot path, codec, recorder: writes bench.json
+	@$(RUN) tests.bench $(ARGS)
+
+replay: .venv/.ready  ## the regret table, on real markets
+	@$(RUN) analytics.replay.table $(ARGS)
+
+clean:
+	rm -rf .venv .uv .broker bench.json

@@ -1,0 +1,1 @@
+"""Real markets through the real `bidding/`: data, policies side by side, figures."""

@@ -1,0 +1,217 @@
+"""From decisions and feedback to skills: what is learned of tasks, behind one door.
+
+Owns per task the quality model, answer lengths and class prices, and up to where the task's
+log is folded in. A fact at or below a task's own position was folded in before and is passed
+over. What is published of a task is all that a gateway knows of quality and its price.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from msgspec import Struct
+
+from bidding.errors import BadState
+from bidding.estimators.quality import LabelBatch, QualityEstimator
+from bidding.estimators.tokens import AnswerBatch, TokenTask
+from bidding.facts import facts_of
+from bidding.market import Catalogue
+from bidding.pacing import ClassPricer
+from bidding.params import Params
+from bidding.quote import Position
+from bidding.skill import Skill
+
+
+class Settled(Struct, frozen=True, kw_only=True):
+    """What a settled decision teaches of its task. None where it was not known or not asked."""
+
+    task: str
+    sla_class: str
+    at_us: int
+    model: str | None
+    output_tokens: int
+    cut: bool
+    target_quality: float | None
+    target_on_time: float | None
+    p_good: float | None
+    p_on_time: float | None
+    on_time: bool | None
+    free: bool
+
+
+class Label(Struct, frozen=True, kw_only=True):
+    """A quality score of an answer, with what was believed of it when it was bought."""
+
+    task: str
+    sla_class: str
+    at_us: int
+    model: str
+    quality: float
+    weight: float
+    labelled_share: float
+    features: tuple[float, ...]
+    p_good: float | None
+
+
+class Appraisal(Struct, kw_only=True):
+    """A skill to publish, and the state to resume its task from."""
+
+    skill: Skill
+    positions: list[Position]
+    state: dict[str, list[float]]
+    classes: dict[str, list[float]]
+    models: list[str]
+    quality_models: list[str]
+
+
+class _Task:
+    def __init__(self, params: Params) -> None:
+        self.tokens = TokenTask(params.tokens)
+        self.models: list[str] = []
+        self.pricer = ClassPricer(params.pacing)
+        self.positions: dict[tuple[str, int], Position] = {}
+
+    def row(self, model: str) -> int:
+        if model not in self.models:
+            self.models.append(model)
+            self.tokens.grow(len(self.models))
+        return self.models.index(model)
+
+    def is_new(self, position: Position) -> bool:
+        """Whether the fact at `position` is not folded in yet; notes it as folded."""
+        at = (position.topic, position.partition)
+        known = self.positions.get(at)
+        if known is not None and known.log == position.log and position.offset <= known.offset:
+            return False
+        self.positions[at] = position
+        return True
+
+
+class Appraiser:
+    """Folds settled decisions and labels into skills. Pure: time is an argument."""
+
+    def __init__(self, catalogue: Catalogue, params: Params | None = None) -> None:
+        self.params = params or Params()
+        self.quality = QualityEstimator(facts_of(catalogue))
+        self._tasks: dict[str, _Task] = {}
+        self._changed: set[str] = set()
+        self.n_decisions = 0
+        self.n_labels = 0
+        self.n_repeated = 0
+
+    def fold_decision(self, settled: Settled, position: Position) -> None:
+        """Take in a settled decision."""
+        task = self._task(settled.task)
+        if not task.is_new(position):
+            self.n_repeated += 1
+            return
+        self.n_decisions += 1
+        self._changed.add(settled.task)
+        if settled.model is not None and settled.output_tokens > 0:
+            task.tokens.fold(
+                AnswerBatch(
+                    row=np.array([task.row(settled.model)], dtype=np.int64),
+                    at_s=np.array([settled.at_us * 1e-6]),
+                    output_tokens=np.array([float(settled.output_tokens)]),
+                    cut=np.array([settled.cut]),
+                    trust=np.ones(1),
+                )
+            )
+        task.pricer.fold_decision(
+            settled.sla_class,
+            target_quality=settled.target_quality,
+            target_on_time=settled.target_on_time,
+            p_good=settled.p_good,
+            p_on_time=settled.p_on_time,
+            on_time=settled.on_time,
+            free=settled.free,
+        )
+
+    def fold_label(self, label: Label, position: Position) -> None:
+        """Take in a quality score."""
+        task = self._task(label.task)
+        if not task.is_new(position):
+            self.n_repeated += 1
+            return
+        self.n_labels += 1
+        self._changed.add(label.task)
+        self.quality.fold(
+            LabelBatch(
+                task=[label.task],
+                model=[label.model],
+                outcome=[label.quality],
+                weight=[label.weight],
+                propensity=[label.labelled_share],
+                features=[label.features or None],
+                at_s=[label.at_us * 1e-6],
+            )
+        )
+        if label.p_good is not None:
+            task.pricer.fold_label(
+                label.sla_class, quality=label.quality, p_good=label.p_good, weight=label.weight
+            )
+
+    def restore(
+        self,
+        task_name: str,
+        state: Mapping[str, Sequence[float]],
+        classes: Mapping[str, Sequence[float]],
+        models: Sequence[str],
+        quality_models: Sequence[str],
+        positions: Sequence[Position],
+    ) -> None:
+        """Resume a task from what was published; a part that cannot be read starts afresh."""
+        task = self._tasks[task_name] = _Task(self.params)
+        task.positions = {(p.topic, p.partition): p for p in positions}
+        try:
+            task.pricer.restore(classes)
+        except BadState:
+            task.pricer = ClassPricer(self.params.pacing)
+        try:
+            for model in models:
+                row = task.row(model)
+                task.tokens.restore(row, state[f"tokens:{model}"])
+        except (BadState, KeyError):
+            task.tokens, task.models = TokenTask(self.params.tokens), []
+        if "quality" in state:
+            try:
+                self.quality.restore(task_name, quality_models, state["quality"])
+            except BadState:
+                self.quality.forget(task_name)
+
+    def skills(self, now_us: int, *, everything: bool = False) -> list[Appraisal]:
+        """Tasks that changed since the last call (or all), as believed at `now_us`."""
+        names = sorted(self._tasks if everything else self._changed)
+        self._changed.clear()
+        return [self._appraisal(name, now_us) for name in names]
+
+    def _appraisal(self, name: str, now_us: int) -> Appraisal:
+        task = self._tasks[name]
+        mean, sd, _ = task.tokens.log_law(now_us * 1e-6)
+        state = {f"tokens:{m}": task.tokens.state(row) for row, m in enumerate(task.models)}
+        has_labels = name in self.quality.tasks
+        if has_labels:
+            state["quality"] = self.quality.state(name)
+        return Appraisal(
+            skill=Skill(
+                task=name,
+                at_us=now_us,
+                quality=self.quality.skill(name),
+                models=list(task.models),
+                out_log_tokens=mean.tolist(),
+                out_log_sd=sd.tolist(),
+                classes=task.pricer.prices(),
+            ),
+            positions=list(task.positions.values()),
+            state=state,
+            classes=task.pricer.state(),
+            models=list(task.models),
+            quality_models=self.quality.models(name) if has_labels else [],
+        )
+
+    def _task(self, name: str) -> _Task:
+        task = self._tasks.get(name)
+        if task is None:
+            task = self._tasks[name] = _Task(self.params)
+        return task

@@ -1,0 +1,118 @@
+"""The catalogue as columns: one row an offer, sorted by offer id, made once per catalogue.
+
+What never changes between two views lives here, in the form the gates compare: codes and bit
+masks rather than strings.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bidding.market import Catalogue, PriceList
+from bidding.units import TOKENS_PER_MTOK
+
+Floats = NDArray[np.float64]
+Bools = NDArray[np.bool_]
+Ints = NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True)
+class OfferColumns:
+    """Everything fixed about the offers of a catalogue; arrays have shape (n_offers,)."""
+
+    offer_ids: tuple[str, ...]
+    row_of: dict[str, int]
+    model_ids: tuple[str, ...]
+    provider_ids: tuple[str, ...]
+    model: Ints
+    provider: Ints
+    jurisdiction: NDArray[np.object_]
+    capabilities: Ints
+    context_window: Floats
+    max_output_tokens: Floats
+    retains: Bools
+    trains: Bools
+    pii_allowed: Bools
+    enabled: Bools
+    prior_quality: Floats
+    smallest_context: float
+
+    def __len__(self) -> int:
+        return len(self.offer_ids)
+
+    def named(self, names: Iterable[str]) -> Bools:
+        """Mask of the offers that any of `names` means, as offer, model or provider id."""
+        wanted = set(names)
+        model = np.array([m in wanted for m in self.model_ids])
+        provider = np.array([p in wanted for p in self.provider_ids])
+        mask: Bools = model[self.model] | provider[self.provider]
+        for name in wanted:
+            row = self.row_of.get(name)
+            if row is not None:
+                mask[row] = True
+        return mask
+
+
+def offer_columns(catalogue: Catalogue) -> OfferColumns:
+    """Columns of a checked catalogue."""
+    offers = sorted(catalogue.offers, key=lambda o: o.id)
+    models = sorted(catalogue.models, key=lambda m: m.id)
+    providers = sorted(catalogue.providers, key=lambda p: p.id)
+    model_row = {m.id: i for i, m in enumerate(models)}
+    provider_row = {p.id: i for i, p in enumerate(providers)}
+    of_model = [models[model_row[o.model]] for o in offers]
+    of_provider = [providers[provider_row[o.provider]] for o in offers]
+    return OfferColumns(
+        offer_ids=tuple(o.id for o in offers),
+        row_of={o.id: i for i, o in enumerate(offers)},
+        model_ids=tuple(m.id for m in models),
+        provider_ids=tuple(p.id for p in providers),
+        model=np.array([model_row[o.model] for o in offers], dtype=np.int64),
+        provider=np.array([provider_row[o.provider] for o in offers], dtype=np.int64),
+        jurisdiction=np.array(
+            [o.region or p.jurisdiction for o, p in zip(offers, of_provider, strict=True)],
+            dtype=object,
+        ),
+        capabilities=np.array([int(m.mask) for m in of_model], dtype=np.int64),
+        context_window=np.array([m.context_window for m in of_model], dtype=np.float64),
+        max_output_tokens=np.array([m.max_output_tokens for m in of_model], dtype=np.float64),
+        retains=np.array([p.retention_days > 0 for p in of_provider], dtype=bool),
+        trains=np.array([p.trains for p in of_provider], dtype=bool),
+        pii_allowed=np.array([p.pii_allowed for p in of_provider], dtype=bool),
+        enabled=np.array([o.enabled for o in offers], dtype=bool),
+        prior_quality=np.array(
+            [np.nan if m.prior_quality is None else m.prior_quality for m in of_model]
+        ),
+        smallest_context=float(min((m.context_window for m in of_model), default=0)),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class PriceColumns:
+    """Prices per token (nusd), and per request; shape (n_offers,)."""
+
+    input_nusd: Floats
+    output_nusd: Floats
+    cache_read_nusd: Floats
+    request_nusd: Floats
+
+
+def price_columns(prices: Sequence[PriceList]) -> PriceColumns:
+    """Columns of price lists given in row order; without a cache price, cached costs as fresh."""
+    per_token = 1.0 / TOKENS_PER_MTOK
+    fresh = np.array([p.input_nusd_per_mtok for p in prices], dtype=np.float64) * per_token
+    cached = [
+        p.input_nusd_per_mtok if p.cache_read_nusd_per_mtok is None else p.cache_read_nusd_per_mtok
+        for p in prices
+    ]
+    return PriceColumns(
+        input_nusd=fresh,
+        output_nusd=np.array([p.output_nusd_per_mtok for p in prices], dtype=np.float64)
+        * per_token,
+        cache_read_nusd=np.array(cached, dtype=np.float64) * per_token,
+        request_nusd=np.array([p.request_nusd for p in prices], dtype=np.float64),
+    )

@@ -1,0 +1,199 @@
+"""The nouns of the market: providers, models, price lists, offers, and the catalogue of them.
+
+An *offer* is one model at one provider (and region or tier) with its price list: it is what
+is bought, and the arm of the bandit. Its id is `provider/model[@region]`. Everything here is
+what is *known* of an offer; what is *believed* of it is in `quote.py`.
+"""
+
+from __future__ import annotations
+
+import difflib
+import enum
+from collections.abc import Iterable, Mapping
+from typing import Annotated, Literal
+
+from msgspec import Meta, Struct, field
+
+from bidding.errors import BadCatalogue, UnknownModel
+from bidding.units import tokens_cost_nusd
+
+Wire = Literal["openai", "anthropic"]
+NonNegative = Annotated[int, Meta(ge=0)]
+
+
+class Capability(enum.IntFlag):
+    """What a model can do beyond text in, text out; a request's needs are a mask of these."""
+
+    TOOLS = 1
+    VISION = 2
+    JSON_SCHEMA = 4
+    REASONING = 8
+    STREAMING = 16
+    LOGPROBS = 32
+    EMBEDDINGS = 64
+    PROMPT_CACHE = 128
+    N_CHOICES = 256
+    SEED = 512
+
+    @classmethod
+    def from_names(cls, names: Iterable[str]) -> Capability:
+        """The mask of `names` (lower case). Raises `KeyError` on an unknown one."""
+        mask = cls(0)
+        for name in names:
+            mask |= cls[name.upper()]
+        return mask
+
+    def names(self) -> list[str]:
+        """Lower-case names of the bits set, in declaration order."""
+        return [c.name.lower() for c in Capability if c in self and c.name]
+
+
+class PriceList(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """List prices of an offer in nano-dollars per million tokens (and per request)."""
+
+    input_nusd_per_mtok: NonNegative
+    output_nusd_per_mtok: NonNegative
+    cache_read_nusd_per_mtok: NonNegative | None = None
+    cache_write_nusd_per_mtok: NonNegative | None = None
+    request_nusd: NonNegative = 0
+
+    def cost_nusd(
+        self,
+        input_tokens: int,
+        output_tokens: int,
+        *,
+        cached_tokens: int = 0,
+        written_tokens: int = 0,
+    ) -> int:
+        """What a call costs: cached and cache-written tokens are part of `input_tokens`.
+
+        Examples
+        --------
+        >>> prices = PriceList(input_nusd_per_mtok=10**9, output_nusd_per_mtok=2 * 10**9)
+        >>> prices.cost_nusd(1000, 500)
+        2000000
+        """
+        read = self.cache_read_nusd_per_mtok
+        write = self.cache_write_nusd_per_mtok
+        cached = min(cached_tokens, input_tokens) if read is not None else 0
+        written = min(written_tokens, input_tokens - cached) if write is not None else 0
+        total = self.request_nusd
+        total += tokens_cost_nusd(self.input_nusd_per_mtok, input_tokens - cached - written)
+        total += tokens_cost_nusd(self.output_nusd_per_mtok, output_tokens)
+        total += tokens_cost_nusd(read or 0, cached) + tokens_cost_nusd(write or 0, written)
+        return total
+
+
+class Provider(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Who runs models, under which law, and what it does with what it is sent.
+
+    `retention_days` 0 means zero data retention; `trains` that prompts may train models.
+    `limit_rpm` and `limit_tpm` are the quotas of our account there; None is unlimited.
+    """
+
+    id: str
+    name: str
+    wire: Wire
+    base_url: str
+    jurisdiction: str
+    retention_days: NonNegative = 30
+    trains: bool = False
+    pii_allowed: bool = True
+    status_url: str | None = None
+    key_env: str | None = None
+    limit_rpm: Annotated[int, Meta(gt=0)] | None = None
+    limit_tpm: Annotated[int, Meta(gt=0)] | None = None
+    limit_concurrency: Annotated[int, Meta(gt=0)] = 1024
+
+
+class Model(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A canonical model, whoever runs it."""
+
+    id: str
+    family: str
+    context_window: Annotated[int, Meta(gt=0)]
+    max_output_tokens: Annotated[int, Meta(gt=0)]
+    capabilities: list[str] = []
+    prior_quality: Annotated[float, Meta(ge=0, le=1)] | None = None
+
+    @property
+    def mask(self) -> Capability:
+        return Capability.from_names(self.capabilities)
+
+
+class Offer(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One model at one provider: what is bought. `upstream_model` is its name over there."""
+
+    provider: str
+    model: str
+    prices: PriceList
+    region: str | None = None
+    upstream_model: str | None = None
+    enabled: bool = True
+
+    @property
+    def id(self) -> str:
+        base = f"{self.provider}/{self.model}"
+        return f"{base}@{self.region}" if self.region else base
+
+    @property
+    def wire_model(self) -> str:
+        """The name by which the provider knows the model."""
+        return self.upstream_model or self.model
+
+
+class Catalogue(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """All providers, models and offers. `checked()` refuses one that contradicts itself."""
+
+    providers: list[Provider]
+    models: list[Model]
+    offers: list[Offer]
+    tasks: list[str] = field(default_factory=list)
+
+    def checked(self) -> Catalogue:
+        """Self, if every reference resolves and ids are unique; else `BadCatalogue`."""
+        faults: list[str] = []
+        providers = _by_id(((p.id, p) for p in self.providers), "provider", faults)
+        models = _by_id(((m.id, m) for m in self.models), "model", faults)
+        _by_id(((o.id, o) for o in self.offers), "offer", faults)
+        for model in self.models:
+            unknown = [c for c in model.capabilities if c.upper() not in Capability.__members__]
+            if unknown:
+                faults.append(f"model {model.id}: unknown capabilities {unknown}")
+        for offer in self.offers:
+            if offer.provider not in providers:
+                faults.append(f"offer {offer.id}: unknown provider {offer.provider!r}")
+            if offer.model not in models:
+                faults.append(f"offer {offer.id}: unknown model {offer.model!r}")
+        if faults:
+            raise BadCatalogue(faults)
+        return self
+
+    def provider(self, provider_id: str) -> Provider:
+        """The provider called `provider_id`. Raises `KeyError`."""
+        return {p.id: p for p in self.providers}[provider_id]
+
+
+def _by_id(
+    pairs: Iterable[tuple[str, object]], kind: str, faults: list[str]
+) -> Mapping[str, object]:
+    found: dict[str, object] = {}
+    for key, value in pairs:
+        if key in found:
+            faults.append(f"{kind} {key}: listed twice")
+        found[key] = value
+    return found
+
+
+def resolve_name(name: str, known: Iterable[str]) -> str:
+    """`name` if known, else `UnknownModel` with up to three near names.
+
+    Examples
+    --------
+    >>> resolve_name("gpt-4o", ["gpt-4o", "gpt-4o-mini"])
+    'gpt-4o'
+    """
+    names = list(known)
+    if name in names:
+        return name
+    raise UnknownModel(name, difflib.get_close_matches(name, names, n=3, cutoff=0.4))

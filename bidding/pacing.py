@@ -1,0 +1,258 @@
+"""Class prices of quality and punctuality: what one more good, or punctual, answer is worth.
+
+An SLA class promises averages: 95 % good, 95 % on time. Its prices rise while delivery falls
+short and fall while it exceeds, so that buying least cost − λ·P(good) − μ·P(on time) delivers the
+promise at the least cost (online primal–dual). The steps are in the logarithm, slow, and
+capped by a stated reserve: past the pool's kink one more good answer costs many times more,
+and an uncapped price runs there on noise. P(good) is the model's own estimate, so a biased
+model would hide a shortfall: labels correct it (`bias`), the doubly robust way.
+
+A class's state depends on its own events in order, and at its birth on the classes of its task.
+
+References
+----------
+Agrawal, Devanur: Fast algorithms for online stochastic convex programming (SODA 2015).
+Balseiro, Gur: Learning in repeated auctions with budgets, Management Science 2019.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Final
+
+from msgspec import Struct
+
+from bidding.errors import BadState
+from bidding.params import PacingParams
+from bidding.units import NUSD_PER_USD
+
+STATE_VERSION: Final = 1.0
+_WELL_KNOWN: Final = 50.0
+
+
+class ClassPrices(Struct, frozen=True, kw_only=True):
+    """An SLA class's market prices, with what was promised and delivered.
+
+    `delivered_*` are decayed shares over `n` requests; `*_binding` says a price is at its cap,
+    so the promise cannot be had within the stated reserve.
+    """
+
+    sla_class: str
+    quality_price_nusd: float
+    punctuality_price_nusd: float
+    target_quality: float | None = None
+    target_on_time: float | None = None
+    delivered_quality: float | None = None
+    delivered_on_time: float | None = None
+    n: float = 0.0
+    n_labels: float = 0.0
+    quality_binding: bool = False
+    punctuality_binding: bool = False
+
+
+class _ClassState:
+    __slots__ = (
+        "log_lambda",
+        "log_mu",
+        "n",
+        "n_deadline",
+        "n_labels",
+        "on_time_bias",
+        "on_time_sum",
+        "p_good_sum",
+        "quality_bias",
+        "target_on_time",
+        "target_quality",
+    )
+
+    def __init__(self, log_lambda: float, log_mu: float) -> None:
+        self.log_lambda = log_lambda
+        self.log_mu = log_mu
+        self.quality_bias = 0.0
+        self.on_time_bias = 0.0
+        self.n = 0.0
+        self.n_labels = 0.0
+        self.n_deadline = 0.0
+        self.p_good_sum = 0.0
+        self.on_time_sum = 0.0
+        self.target_quality = math.nan
+        self.target_on_time = math.nan
+
+
+class ClassPricer:
+    """Folds decisions and feedback of one task into the prices of its SLA classes."""
+
+    def __init__(self, params: PacingParams | None = None) -> None:
+        self.params = params or PacingParams()
+        self._classes: dict[str, _ClassState] = {}
+
+    def fold_decision(
+        self,
+        sla_class: str,
+        *,
+        target_quality: float | None,
+        target_on_time: float | None,
+        p_good: float | None,
+        p_on_time: float | None,
+        on_time: bool | None,
+        free: bool,
+    ) -> None:
+        """Take in one settled decision.
+
+        Parameters
+        ----------
+        p_good, p_on_time : float or None
+            What the delivered offer was believed to do; None leaves that price alone.
+        on_time : bool or None
+            What was delivered; None when there was no deadline.
+        free : bool
+            Whether there was a choice; a pinned request moves no price.
+        """
+        p = self.params
+        state = self._class(sla_class, target_quality, target_on_time)
+        keep = 0.5 ** (1.0 / p.delivered_half_life)
+        if p_good is not None and math.isfinite(p_good):
+            state.n = state.n * keep + 1.0
+            state.p_good_sum = state.p_good_sum * keep + p_good
+            if target_quality is not None and free:
+                short = target_quality + p.quality_margin - p_good - state.quality_bias
+                state.log_lambda = _step(
+                    state.log_lambda,
+                    p.quality_step * short,
+                    p.floor_price_usd,
+                    p.quality_reserve_usd,
+                )
+        if on_time is not None and target_on_time is not None:
+            state.n_deadline = state.n_deadline * keep + 1.0
+            state.on_time_sum = state.on_time_sum * keep + float(on_time)
+            believed = (
+                p_on_time if p_on_time is not None and math.isfinite(p_on_time) else float(on_time)
+            )
+            state.on_time_bias += (
+                p.label_step * 4.0 * (float(on_time) - believed - state.on_time_bias)
+            )
+            if free:
+                short = target_on_time - believed - state.on_time_bias
+                state.log_mu = _step(
+                    state.log_mu,
+                    p.punctuality_step * short,
+                    p.floor_price_usd,
+                    p.punctuality_reserve_usd,
+                )
+
+    def fold_label(self, sla_class: str, *, quality: float, p_good: float, weight: float) -> None:
+        """Take in a quality score in 0..1 of an answer believed good with `p_good`."""
+        if not (math.isfinite(quality) and math.isfinite(p_good) and math.isfinite(weight)):
+            return
+        state = self._class(sla_class, None, None)
+        weight = min(max(weight, 0.0), 1.0)
+        step = max(self.params.label_step, weight / (state.n_labels + 20.0))
+        state.n_labels += weight
+        state.quality_bias += weight * step * (quality - p_good - state.quality_bias)
+
+    def prices(self) -> list[ClassPrices]:
+        """What is published of every class, by name."""
+        return [self._published(name, self._classes[name]) for name in sorted(self._classes)]
+
+    def state(self) -> dict[str, list[float]]:
+        """Every class's memory as floats; NaN (no target) is written as -1."""
+        return {
+            name: [STATE_VERSION]
+            + [_encoded(float(getattr(state, slot))) for slot in _ClassState.__slots__]
+            for name, state in self._classes.items()
+        }
+
+    def restore(self, states: Mapping[str, Sequence[float]]) -> None:
+        """Replace all memory. Raises `BadState` on another version or shape."""
+        classes: dict[str, _ClassState] = {}
+        for name, numbers in states.items():
+            if len(numbers) != len(_ClassState.__slots__) + 1 or numbers[0] != STATE_VERSION:
+                raise BadState(f"class prices of {name!r}: version or shape unknown")
+            state = _ClassState(0.0, 0.0)
+            for slot, number in zip(_ClassState.__slots__, numbers[1:], strict=True):
+                is_target = slot.startswith("target")
+                setattr(state, slot, math.nan if is_target and number < 0 else number)
+            classes[name] = state
+        self._classes = classes
+
+    def _class(
+        self, name: str, target_quality: float | None, target_on_time: float | None
+    ) -> _ClassState:
+        state = self._classes.get(name)
+        if state is None:
+            start = starting_prices(self.prices(), target_quality, target_on_time, self.params)
+            state = _ClassState(
+                math.log(start[0] / NUSD_PER_USD), math.log(start[1] / NUSD_PER_USD)
+            )
+            self._classes[name] = state
+        if target_quality is not None:
+            state.target_quality = target_quality
+        if target_on_time is not None:
+            state.target_on_time = target_on_time
+        return state
+
+    def _published(self, name: str, state: _ClassState) -> ClassPrices:
+        p = self.params
+        quality = None
+        if state.n > 0:
+            quality = min(max(state.p_good_sum / state.n + state.quality_bias, 0.0), 1.0)
+        return ClassPrices(
+            sla_class=name,
+            quality_price_nusd=math.exp(state.log_lambda) * NUSD_PER_USD,
+            punctuality_price_nusd=math.exp(state.log_mu) * NUSD_PER_USD,
+            target_quality=_or_none(state.target_quality),
+            target_on_time=_or_none(state.target_on_time),
+            delivered_quality=quality,
+            delivered_on_time=state.on_time_sum / state.n_deadline if state.n_deadline else None,
+            n=state.n,
+            n_labels=state.n_labels,
+            quality_binding=state.log_lambda >= math.log(p.quality_reserve_usd) - 1e-9,
+            punctuality_binding=state.log_mu >= math.log(p.punctuality_reserve_usd) - 1e-9,
+        )
+
+
+def starting_prices(
+    classes: Iterable[ClassPrices],
+    target_quality: float | None,
+    target_on_time: float | None,
+    params: PacingParams,
+) -> tuple[float, float]:
+    """Prices of quality and punctuality for a class without a history, in nusd.
+
+    A new class starts where a class of its task with the nearest target stands, so that the
+    first request of a new tenant is not naive; without one, at the stated defaults.
+    """
+    quality = params.start_quality_price_usd * NUSD_PER_USD
+    punctuality = params.start_punctuality_price_usd * NUSD_PER_USD
+    known = [c for c in classes if c.n >= _WELL_KNOWN]
+    if target_quality is not None:
+        near = [
+            (abs(c.target_quality - target_quality), c.sla_class, c.quality_price_nusd)
+            for c in known
+            if c.target_quality is not None and abs(c.target_quality - target_quality) <= 0.05
+        ]
+        if near:
+            quality = min(near)[2]
+    if target_on_time is not None:
+        near = [
+            (abs(c.target_on_time - target_on_time), c.sla_class, c.punctuality_price_nusd)
+            for c in known
+            if c.target_on_time is not None and abs(c.target_on_time - target_on_time) <= 0.05
+        ]
+        if near:
+            punctuality = min(near)[2]
+    return max(quality, 1.0), max(punctuality, 1.0)
+
+
+def _step(log_price: float, step: float, floor_usd: float, reserve_usd: float) -> float:
+    low = math.log(max(floor_usd, 1e-9))
+    return min(max(log_price + step, low), max(math.log(max(reserve_usd, 1e-9)), low))
+
+
+def _encoded(number: float) -> float:
+    return -1.0 if math.isnan(number) else number
+
+
+def _or_none(number: float) -> float | None:
+    return None if math.isnan(number) else number

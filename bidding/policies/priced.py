@@ -1,0 +1,50 @@
+"""Prices of quality and punctuality: least cost + harm − λ·P(good) − μ·P(on time).
+
+Optimistic (UCB) in what is uncertain about a model's quality, so that a newcomer is tried where
+it may be worth it. This is the broker's own policy; `bidding.pacing` sets λ and μ.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+import numpy as np
+
+from bidding.columns import Floats
+from bidding.draws import normals
+from bidding.params import Params
+from bidding.request import BidRequest
+from bidding.slate import Slate
+
+
+class Priced:
+    """The primal–dual policy with UCB optimism; draws nothing."""
+
+    name: ClassVar[str] = "broker"
+    draws: ClassVar[bool] = False
+    explores: ClassVar[bool] = True
+
+    def score(
+        self, slate: Slate, request: BidRequest, cost_nusd: Floats, params: Params, seed: int
+    ) -> Floats:
+        return cost_nusd - slate.worth_nusd
+
+
+class PricedThompson:
+    """The same with half-sd Thompson draws of P(good) in place of the bonus."""
+
+    name: ClassVar[str] = "broker-thompson"
+    draws: ClassVar[bool] = True
+    explores: ClassVar[bool] = False
+
+    def score(
+        self, slate: Slate, request: BidRequest, cost_nusd: Floats, params: Params, seed: int
+    ) -> Floats:
+        noise = 0.5 * slate.p_good_sd * normals(seed, len(slate.rows))
+        sampled = np.clip(slate.p_good + noise, 0.0, 1.0)
+        return (
+            cost_nusd
+            + slate.harm_nusd
+            - slate.quality_price_nusd * sampled
+            - slate.punctuality_price_nusd * slate.p_on_time
+        )

@@ -1,0 +1,249 @@
+"""The composition root of the gateway: the only file that builds its concrete parts."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import random
+import signal
+import socket
+import sys
+from pathlib import Path
+
+from aiohttp import web
+
+from analytics.errors import StoreError
+from analytics.explain import decision_line
+from analytics.store import Store
+from bidding.fallback import Forecast
+from bidding.market import Catalogue
+from broker import services
+from broker.config import Settings
+from broker.dispatch import Dispatcher, DispatchSettings
+from broker.gateway import make_app
+from broker.gateway_state import GatewayState
+from broker.journal import Journal
+from broker.live_market import LiveMarket
+from broker.metrics import Metrics
+from broker.providers.base import Seat
+from broker.recent import Flight, RecentDecisions
+from broker.serve import RequestLine
+from broker.upstream import Upstream
+from feeds.clock import SystemClock
+from feeds.errors import FeedError
+from feeds.producer import LogProducer
+from feeds.records import AttemptRecord, KeyRecord
+from feeds.spool import Spool, SpoolSettings
+
+logger = logging.getLogger(__name__)
+
+_DRAIN_S = 25.0
+
+
+async def run_gateway(settings: Settings, worker: int = 0) -> None:
+    """Serve until told to stop, then drain."""
+    clock = SystemClock()
+    metrics = Metrics()
+    catalogue = services.read_catalogue(settings)
+    market = LiveMarket(
+        catalogue,
+        settings.kafka,
+        clock,
+        metrics,
+        view_interval_s=settings.gateway.view_interval_s,
+    )
+    for held in settings.keys:
+        market.keys.apply(_key_record(held.id, held.sha256, held.tenant, held.scopes))
+    gateway_id = f"{socket.gethostname()}-{worker}"
+    async with contextlib.AsyncExitStack() as stack:
+        producer = LogProducer(settings.kafka)
+        spool_path = Path(settings.data_dir) / f"spool-{worker}.sqlite"
+        spool_path.parent.mkdir(parents=True, exist_ok=True)
+        spool = Spool(
+            SpoolSettings(path=str(spool_path)), producer, gateway=gateway_id, alarm=_alarm
+        )
+        await spool.start()
+        services.on_hold_signals(spool.hold, spool.release)
+        stack.push_async_callback(producer.close)
+        stack.push_async_callback(spool.close)
+        journal = Journal(spool, RecentDecisions(settings.gateway.recent_decisions), metrics, clock)
+        history = _History(settings)
+        stack.push_async_callback(history.close)
+        state = GatewayState(settings, market, journal, metrics, clock, history.flight)
+        upstream = Upstream()
+        await upstream.start()
+        stack.push_async_callback(upstream.close)
+        dispatcher = _dispatcher(settings, catalogue, market, journal, upstream, clock)
+        follow = asyncio.create_task(market.run())
+        runner = web.AppRunner(
+            make_app(state, RequestLine(state, dispatcher)),
+            handler_cancellation=True,
+            access_log=None,
+            shutdown_timeout=_DRAIN_S,
+        )
+        await runner.setup()
+        site = web.TCPSite(
+            runner,
+            settings.gateway.host,
+            settings.gateway.port,
+            reuse_port=True,
+            backlog=1024,
+        )
+        await site.start()
+        logger.info("gateway %s serves at %s", gateway_id, site.name)
+        stopped = asyncio.Event()
+        services.on_signals(stopped.set)
+        stopping = asyncio.create_task(stopped.wait())
+        await asyncio.wait([stopping, follow], return_when=asyncio.FIRST_COMPLETED)
+        state.draining = True
+        await runner.cleanup()
+        for task in (stopping, follow):
+            task.cancel()
+        ends = await asyncio.gather(follow, stopping, return_exceptions=True)
+        for end in ends:
+            if isinstance(end, Exception):
+                raise end
+
+
+def serve_workers(settings: Settings) -> int:
+    """Serve with as many processes as the settings say, sharing the port; the exit code."""
+    import uvloop
+
+    if settings.gateway.workers == 1:
+        uvloop.run(run_gateway(settings))
+        return 0
+    children: dict[int, int] = {}
+    for worker in range(settings.gateway.workers):
+        children[_fork(settings, worker)] = worker
+    stopping = False
+
+    def pass_on(number: int, _frame: object) -> None:
+        for pid in children:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, number)
+
+    def stop(_number: int, _frame: object) -> None:
+        nonlocal stopping
+        stopping = True
+        pass_on(signal.SIGTERM, None)
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, stop)
+    for number in (signal.SIGUSR1, signal.SIGUSR2):
+        signal.signal(number, pass_on)
+    while children:
+        pid, status = os.wait()
+        worker = children.pop(pid)
+        if not stopping:
+            logger.error("worker %d ended with %d and is started again", worker, status)
+            children[_fork(settings, worker)] = worker
+    return 0
+
+
+def _fork(settings: Settings, worker: int) -> int:
+    import uvloop
+
+    pid = os.fork()
+    if pid:
+        return pid
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    code = 0
+    try:
+        uvloop.run(run_gateway(settings, worker))
+    except Exception:
+        logger.exception("worker %d failed", worker)
+        code = 1
+    finally:
+        sys.stderr.flush()
+        os._exit(code)
+
+
+class _History:
+    """The way to ClickHouse, opened at the first question and again after a failure."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._store: Store | None = None
+
+    async def flight(self, decision_id: str, tenant: str) -> Flight | None:
+        """A stored flight; None when there is none, or history cannot be asked now."""
+        try:
+            if self._store is None:
+                self._store = await Store.open(self._settings.store)
+            line = await decision_line(self._store, decision_id)
+        except StoreError as error:
+            logger.warning("history cannot be asked: %s", error)
+            return None
+        if line is None or line.decision.tenant != tenant:
+            return None
+        return Flight(line.decision, line.attempts, line.feedback)
+
+    async def close(self) -> None:
+        if self._store is not None:
+            await self._store.close()
+
+
+def _dispatcher(
+    settings: Settings,
+    catalogue: Catalogue,
+    market: LiveMarket,
+    journal: Journal,
+    upstream: Upstream,
+    clock: SystemClock,
+) -> Dispatcher:
+    providers = {p.id: p for p in catalogue.providers}
+    models = {m.id: m for m in catalogue.models}
+    seats = {
+        offer.id: Seat(
+            offer=offer,
+            provider=providers[offer.provider],
+            model=models[offer.model],
+            key=settings.provider_keys.get(offer.provider),
+        )
+        for offer in catalogue.offers
+    }
+
+    def forecast(offer: str) -> Forecast | None:
+        row = market.book.offers.row_of.get(offer)
+        if row is None:
+            return None
+        latency = market.view.quotes.latency
+        return Forecast(
+            latency.ttft_log_ms.item(row),
+            latency.ttft_log_sd.item(row),
+            latency.tpot_log_ms.item(row),
+            latency.tpot_log_sd.item(row),
+        )
+
+    def ended(record: AttemptRecord) -> None:
+        market.ended(
+            record.offer,
+            record.failure,
+            took_s=max(record.at_us - record.started_at_us, 0) * 1e-6,
+            retry_after_s=record.retry_after_s,
+        )
+        journal.attempt(record)
+
+    return Dispatcher(
+        upstream=upstream,
+        seats=seats.get,
+        forecasts=forecast,
+        settings=DispatchSettings(),
+        clock=clock,
+        rng=random.Random(),
+        on_attempt=ended,
+        on_sent=market.sent,
+    )
+
+
+def _key_record(key_id: str, digest: str, tenant: str, scopes: list[str]) -> KeyRecord:
+    return KeyRecord(
+        key_id=key_id, digest=digest, tenant=tenant, scopes=scopes, at_us=0, by="configuration"
+    )
+
+
+def _alarm(error: FeedError) -> None:
+    logger.error("spool: %s", error)

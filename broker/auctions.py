@@ -1,0 +1,116 @@
+"""`POST /v1/auctions`: a decision only, for apps that make the call themselves. Pure."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import msgspec
+from msgspec import Meta, Struct
+
+from bidding.columns import OfferColumns
+from bidding.decision import Bid, Decision
+from bidding.errors import BadRequest
+from bidding.market import Capability
+from bidding.request import BidRequest, Sla
+from bidding.units import usd_from_nusd
+from broker.asking import DEFAULT_SLA
+from broker.naming import MARKET, UNNAMED_TASK, meaning_of
+from broker.wire.json_guard import decode_strictly
+from broker.wire.tokens import estimate_text_tokens
+
+_Tokens = Annotated[int, Meta(ge=0, le=100_000_000)]
+
+
+class _Message(Struct):
+    role: str = "user"
+    content: str = ""
+
+
+class AuctionBody(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What may be asked. Give `input_tokens`, or the prompt for us to estimate them."""
+
+    model: str = MARKET
+    models: tuple[str, ...] = ()
+    sla: Sla = DEFAULT_SLA
+    messages: list[_Message] | None = None
+    prompt: str | None = None
+    features: tuple[float, ...] = ()
+    input_tokens: _Tokens | None = None
+    max_output_tokens: Annotated[int, Meta(gt=0, le=10_000_000)] | None = None
+    needs: list[str] = []
+    session: Annotated[str, Meta(min_length=1, max_length=256)] | None = None
+
+
+_decoder = msgspec.json.Decoder(AuctionBody)
+
+
+def auction_request(body: bytes, tenant: str, offers: OfferColumns) -> BidRequest:
+    """The request in a body.
+
+    Raises
+    ------
+    BadRequest
+        With the path of what is wrong.
+    UnknownModel
+    """
+    asked = decode_strictly(body, _decoder, AuctionBody.__struct_fields__)
+    meaning = meaning_of(asked.model, asked.models, offers)
+    try:
+        needs = Capability.from_names(asked.needs)
+    except KeyError as error:
+        known = ", ".join(c.name.lower() for c in Capability if c.name)
+        raise BadRequest(
+            f"unknown capability {error}", path="needs", remedy=f"choose from {known}"
+        ) from error
+    sla = asked.sla
+    if sla.session is not None or sla.explain or sla.resume:
+        sla = msgspec.structs.replace(sla, session=None, explain=False, resume=False)
+    return BidRequest(
+        tenant=tenant,
+        task=sla.task or meaning.task or UNNAMED_TASK,
+        sla=sla,
+        input_tokens=_input_tokens(asked),
+        max_output_tokens=asked.max_output_tokens,
+        needs=int(needs),
+        candidates=meaning.candidates,
+        features=asked.features,
+    )
+
+
+def auction_answer(decision_id: str, decision: Decision) -> dict[str, Any]:
+    """The decision as the app sees it, money in dollars."""
+    clearing = decision.clearing_price_nusd
+    return {
+        "decision_id": decision_id,
+        "winner": None if decision.winner is None else decision.winner.offer,
+        "ranked": [_bid(bid) for bid in decision.ranked],
+        "clearing_price_usd": None if clearing is None else usd_from_nusd(clearing),
+        "feasible": decision.feasible,
+        "no_bids": decision.no_bids,
+        "params_version": decision.params_version,
+        "view": decision.view_number,
+    }
+
+
+def _bid(bid: Bid) -> dict[str, Any]:
+    return {
+        "offer": bid.offer,
+        "cost_usd": usd_from_nusd(bid.cost_nusd),
+        "score_usd": usd_from_nusd(bid.score_nusd),
+        "p_good": bid.p_good,
+        "p_on_time": bid.p_on_time,
+    }
+
+
+def _input_tokens(asked: AuctionBody) -> int:
+    if asked.input_tokens is not None:
+        return asked.input_tokens
+    texts = [asked.prompt] if asked.prompt is not None else []
+    texts += [m.content for m in asked.messages or ()]
+    if not texts:
+        raise BadRequest(
+            "the size of the prompt is not known",
+            path="input_tokens",
+            remedy="give input_tokens, or prompt, or messages",
+        )
+    return sum(estimate_text_tokens(text) + 4 for text in texts)

@@ -1,0 +1,240 @@
+"""The one table: which error becomes which answer, log level and advice.
+
+Every error that can reach a client is listed in `TABLE`, most specific first; what is not
+listed is our own fault and becomes a 500 without detail. A client always gets OpenAI's error
+shape with a cause and a remedy. Losing a bid is a value and not listed here.
+
+    GatewayError (MarketError)
+    ├── NotAuthenticated     no key or a wrong one
+    ├── NotAllowed           the key lacks the scope
+    ├── NotFound             no such decision, for this tenant
+    ├── BodyTooLarge
+    ├── Shed                 we are full; carries when to come back
+    ├── SellersFailed        every ranked seller was tried in vain; carries the attempts' ends
+    ├── DeadlineExceeded     the deadline passed before an answer
+    └── NotReady             the market has not been heard of yet
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from typing import Any
+
+from msgspec import Struct
+
+from bidding.errors import BadParams, BadRequest, MarketError, NoEligibleOffer, UnknownModel
+
+
+class GatewayError(MarketError):
+    """Root of what a gateway answers instead of an answer."""
+
+
+class NotAuthenticated(GatewayError):
+    """No API key, or one that is unknown, revoked or expired."""
+
+
+class NotAllowed(GatewayError):
+    """The key is good but lacks the scope that the route asks for."""
+
+
+class NotFound(GatewayError):
+    """Nothing of that id that this key may see."""
+
+
+class BodyTooLarge(GatewayError):
+    """The body is over the route's limit."""
+
+
+class Shed(GatewayError):
+    """Too many requests are under way; `retry_after_s` says when to come back."""
+
+    def __init__(self, message: str, retry_after_s: float) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
+
+
+class SellersFailed(GatewayError):
+    """Every seller tried has failed. `ends` names each attempt's offer and failure class."""
+
+    def __init__(self, ends: Sequence[tuple[str, str]], retry_after_s: float = 1.0) -> None:
+        tried = ", ".join(f"{offer}: {failure}" for offer, failure in ends) or "none could be tried"
+        super().__init__(f"no seller delivered ({tried})")
+        self.ends = list(ends)
+        self.retry_after_s = retry_after_s
+
+
+class DeadlineExceeded(GatewayError):
+    """The request's deadline passed before any seller answered."""
+
+
+class NotReady(GatewayError):
+    """This gateway has not caught up with the market yet."""
+
+
+class Answer(Struct, frozen=True, kw_only=True):
+    """How one kind of error is answered and logged."""
+
+    status: int
+    type: str
+    code: str
+    remedy: str
+    level: int = logging.INFO
+
+
+TABLE: tuple[tuple[type[MarketError], Answer], ...] = (
+    (
+        NotAuthenticated,
+        Answer(
+            status=401,
+            type="authentication_error",
+            code="invalid_api_key",
+            remedy="send `Authorization: Bearer <key>` with a key of this broker",
+        ),
+    ),
+    (
+        NotAllowed,
+        Answer(
+            status=403,
+            type="permission_error",
+            code="missing_scope",
+            remedy="use a key that has the scope this route asks for",
+        ),
+    ),
+    (
+        NotFound,
+        Answer(
+            status=404,
+            type="invalid_request_error",
+            code="not_found",
+            remedy="check the id; a decision is visible to the tenant that made it",
+        ),
+    ),
+    (
+        UnknownModel,
+        Answer(
+            status=404,
+            type="invalid_request_error",
+            code="model_not_found",
+            remedy="GET /v1/models lists the models and offers on this market",
+        ),
+    ),
+    (
+        BodyTooLarge,
+        Answer(
+            status=413,
+            type="invalid_request_error",
+            code="body_too_large",
+            remedy="send a smaller request",
+        ),
+    ),
+    (
+        BadRequest,
+        Answer(
+            status=400,
+            type="invalid_request_error",
+            code="invalid_value",
+            remedy="correct the field that `param` names",
+        ),
+    ),
+    (
+        BadParams,
+        Answer(
+            status=422,
+            type="invalid_request_error",
+            code="out_of_bounds",
+            remedy="keep the parameter within its bounds",
+        ),
+    ),
+    (
+        NoEligibleOffer,
+        Answer(
+            status=422,
+            type="invalid_request_error",
+            code="no_eligible_offer",
+            remedy='relax the rule that turned most away, or set sla.on_miss to "best_effort"',
+        ),
+    ),
+    (
+        Shed,
+        Answer(
+            status=429,
+            type="rate_limit_error",
+            code="shed",
+            remedy="retry after the time in the Retry-After header",
+        ),
+    ),
+    (
+        DeadlineExceeded,
+        Answer(
+            status=504,
+            type="timeout_error",
+            code="deadline_exceeded",
+            remedy="allow more time in sla.latency_ms, or less output in max_tokens",
+            level=logging.WARNING,
+        ),
+    ),
+    (
+        SellersFailed,
+        Answer(
+            status=503,
+            type="server_error",
+            code="sellers_failed",
+            remedy="retry after the time in the Retry-After header",
+            level=logging.WARNING,
+        ),
+    ),
+    (
+        NotReady,
+        Answer(
+            status=503,
+            type="server_error",
+            code="not_ready",
+            remedy="wait until /readyz answers 200",
+        ),
+    ),
+)
+
+OUR_FAULT = Answer(
+    status=500,
+    type="server_error",
+    code="internal_error",
+    remedy="retry; if it persists, report the decision id",
+    level=logging.ERROR,
+)
+
+
+def answer_for(error: BaseException) -> Answer:
+    """The table's answer for `error`."""
+    for kind, answer in TABLE:
+        if isinstance(error, kind):
+            return answer
+    return OUR_FAULT
+
+
+def body_for(error: BaseException, **extra: Any) -> dict[str, Any]:
+    """The error as OpenAI's JSON shape, with our `remedy` and what the error carries."""
+    answer = answer_for(error)
+    param: str | None = None
+    remedy = answer.remedy
+    message = str(error) if isinstance(error, MarketError) else "internal error"
+    if isinstance(error, BadRequest):
+        param = error.path or None
+        remedy = error.remedy or remedy
+    elif isinstance(error, BadParams):
+        param = error.path or None
+    elif isinstance(error, UnknownModel):
+        param = "model"
+        extra["near"] = error.near
+    elif isinstance(error, NoEligibleOffer):
+        extra["no_bids"] = error.no_bids
+    elif isinstance(error, SellersFailed):
+        extra["attempts"] = [{"offer": o, "failure": f} for o, f in error.ends]
+    detail = {
+        "message": message,
+        "type": answer.type,
+        "param": param,
+        "code": answer.code,
+        "remedy": remedy,
+    }
+    return {"error": {**detail, **extra}}

@@ -1,0 +1,294 @@
+"""The public port: routes, and what is common to all of them.
+
+Every route states the scope it asks for in `ROUTES`; a test fails on one that does not. Errors
+become answers in one place. What a route does is in the files it calls.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from typing import Any, Final
+
+import msgspec
+from aiohttp import web
+
+from bidding.auction import decide
+from bidding.errors import BadRequest, MarketError
+from broker import outcomes
+from broker.auctions import auction_answer, auction_request
+from broker.auth import Caller, Scope, require
+from broker.autopsy import autopsy
+from broker.errors import (
+    BodyTooLarge,
+    NotFound,
+    NotReady,
+    SellersFailed,
+    Shed,
+    answer_for,
+    body_for,
+)
+from broker.flight import decision_record
+from broker.gateway_state import GatewayState
+from broker.market_routes import market_body, models_body
+from broker.recent import Flight
+from broker.serve import RequestLine, decision_id, error_body
+from broker.wire.anthropic_messages import ANTHROPIC_MESSAGES
+from broker.wire.openai_chat import OPENAI_CHAT
+
+logger = logging.getLogger(__name__)
+
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+_encoder = msgspec.json.Encoder()
+_STATE: Final = web.AppKey("state", GatewayState)
+_LINE: Final = web.AppKey("line", RequestLine)
+
+
+def make_app(state: GatewayState, line: RequestLine) -> web.Application:
+    """The public application."""
+    app = web.Application(
+        client_max_size=state.settings.gateway.max_body_bytes, middlewares=[answer_errors]
+    )
+    app[_STATE] = state
+    app[_LINE] = line
+    for method, path, _, handler in ROUTES:
+        app.router.add_route(method, path, handler)
+    return app
+
+
+@web.middleware
+async def answer_errors(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Turn what a handler raises into an answer in OpenAI's error shape, and count answers."""
+    state = request.app[_STATE]
+    route = request.match_info.route.resource
+    name = route.canonical if route is not None else "unknown"
+    state.metrics.in_flight.inc()
+    status = 500
+    try:
+        response = await handler(request)
+        status = response.status
+        return response
+    except MarketError as error:
+        response = error_response(error)
+        status = response.status
+        return response
+    except web.HTTPRequestEntityTooLarge:
+        response = error_response(
+            BodyTooLarge(f"the body is over {state.settings.gateway.max_body_bytes} bytes")
+        )
+        status = response.status
+        return response
+    except web.HTTPException as error:
+        status = error.status
+        kind = NotFound if error.status == 404 else BadRequest
+        message = f"{request.method} {request.path}: {error.reason.lower()}"
+        return web.Response(
+            status=error.status,
+            body=_encoder.encode(body_for(kind(message))),
+            content_type="application/json",
+        )
+    except asyncio.CancelledError:
+        status = 499
+        raise
+    except Exception as error:
+        logger.exception("unhandled in %s", name)
+        return error_response(error)
+    finally:
+        state.metrics.in_flight.dec()
+        state.metrics.requests.labels(name, f"{status // 100}xx").inc()
+
+
+def error_response(error: BaseException) -> web.Response:
+    """An error as OpenAI's clients expect it, with `Retry-After` where waiting helps."""
+    answer = answer_for(error)
+    headers = {}
+    if isinstance(error, Shed | SellersFailed):
+        headers["Retry-After"] = str(max(1, round(error.retry_after_s)))
+    if answer.level >= logging.WARNING and isinstance(error, MarketError):
+        logger.log(answer.level, "%s: %s", answer.code, error)
+    return web.Response(
+        status=answer.status,
+        body=_encoder.encode(body_for(error)),
+        content_type="application/json",
+        headers=headers,
+    )
+
+
+def caller_of(request: web.Request, scope: Scope) -> Caller:
+    """Whoever sent the request, if they may do this."""
+    state = request.app[_STATE]
+    header = request.headers.get("Authorization") or request.headers.get("x-api-key")
+    caller = state.market.keys.caller(header, state.clock.now_us())
+    require(caller, scope)
+    return caller
+
+
+async def body_of(request: web.Request) -> bytes:
+    """The whole body, within its time.
+
+    Raises
+    ------
+    BadRequest
+        It did not come in time.
+    """
+    try:
+        async with asyncio.timeout(request.app[_STATE].settings.gateway.body_timeout_s):
+            return await request.read()
+    except TimeoutError as error:
+        raise BadRequest("the body did not arrive in time") from error
+
+
+def json_response(body: Any, *, status: int = 200) -> web.Response:
+    """`body` as JSON."""
+    return web.Response(status=status, body=_encoder.encode(body), content_type="application/json")
+
+
+async def chat_completions(request: web.Request) -> web.StreamResponse:
+    """`POST /v1/chat/completions`."""
+    caller = caller_of(request, "app")
+    return await request.app[_LINE].serve(request, await body_of(request), caller, OPENAI_CHAT)
+
+
+async def anthropic_messages(request: web.Request) -> web.StreamResponse:
+    """`POST /v1/messages`: the same line, with Anthropic's format and errors."""
+    try:
+        caller = caller_of(request, "app")
+        body = await body_of(request)
+        return await request.app[_LINE].serve(request, body, caller, ANTHROPIC_MESSAGES)
+    except MarketError as error:
+        answered = error_response(error)
+        return web.Response(
+            status=answered.status,
+            body=ANTHROPIC_MESSAGES.error(error_body(error)),
+            content_type="application/json",
+            headers={k: v for k, v in answered.headers.items() if k == "Retry-After"},
+        )
+
+
+async def auctions(request: web.Request) -> web.Response:
+    """`POST /v1/auctions`: a decision only."""
+    state = request.app[_STATE]
+    caller = caller_of(request, "app")
+    body = await body_of(request)
+    market = state.market
+    asked = auction_request(body, caller.tenant, market.view.offers)
+    decision = decide(market.view, asked, market.params, state.seed())
+    made = decision_id()
+    record = decision_record(
+        decision, asked, decision_id=made, at_us=state.clock.now_us(), only=True
+    )
+    state.journal.decision(record, [])
+    if asked.sla.on_miss == "reject" and not decision.feasible:
+        raise state.no_eligible_offer(decision)
+    return json_response(auction_answer(made, decision))
+
+
+async def post_outcomes(request: web.Request) -> web.Response:
+    """`POST /v1/outcomes`: one JSON object, or NDJSON; bad lines do not spoil good ones."""
+    state = request.app[_STATE]
+    caller = caller_of(request, "app")
+    n_accepted = 0
+    refused: list[dict[str, Any]] = []
+    lines = outcomes.lines_of(await body_of(request))
+    for i, line in enumerate(lines):
+        try:
+            told = outcomes.decode_line(line)
+            flight = await find_flight(state, told.decision_id, caller.tenant)
+            now_us = state.clock.now_us()
+            attempt = outcomes.attempt_of(told, flight, now_us)
+            feedback = outcomes.feedback_of(told, flight, now_us)
+        except MarketError as error:
+            state.journal.dead("http:/v1/outcomes", line, str(error))
+            refused.append({"line": i, **body_for(error)["error"]})
+            continue
+        if attempt is not None:
+            state.journal.own_attempt(attempt, flight)
+        if feedback is not None:
+            state.journal.feedback(feedback, flight)
+        n_accepted += 1
+    if refused and not n_accepted and len(lines) == 1:
+        return json_response({"error": refused[0]}, status=_status_of(refused[0]))
+    return json_response(
+        {"accepted": n_accepted, "refused": len(refused), "errors": refused[:20]}, status=202
+    )
+
+
+def _status_of(error: dict[str, Any]) -> int:
+    return 404 if error["code"] == "not_found" else 400
+
+
+async def find_flight(state: GatewayState, wanted: str, tenant: str) -> Flight:
+    """A tenant's decision: from memory, or from ClickHouse when it is older or another's.
+
+    Raises
+    ------
+    NotFound
+        The same words whether it does not exist or is not the caller's.
+    """
+    flight = state.journal.recent.get(wanted, tenant)
+    if flight is None:
+        flight = await state.stored_flight(wanted, tenant)
+    if flight is None:
+        raise NotFound(f"no decision {wanted!r}")
+    return flight
+
+
+async def get_decision(request: web.Request) -> web.Response:
+    """`GET /v1/decisions/{id}`: the autopsy."""
+    state = request.app[_STATE]
+    caller = caller_of(request, "app")
+    flight = await find_flight(state, request.match_info["id"], caller.tenant)
+    return json_response(autopsy(flight))
+
+
+async def models(request: web.Request) -> web.Response:
+    """`GET /v1/models`."""
+    caller_of(request, "app")
+    return json_response(models_body(request.app[_STATE].market))
+
+
+async def market(request: web.Request) -> web.Response:
+    """`GET /v1/market`: every offer's quote."""
+    caller_of(request, "app")
+    state = request.app[_STATE]
+    return json_response(market_body(state.market, state.clock.now_us()))
+
+
+async def healthz(request: web.Request) -> web.Response:
+    """Whether this process is alive."""
+    return json_response({"status": "ok"})
+
+
+async def readyz(request: web.Request) -> web.Response:
+    """Whether this gateway should get traffic: it has caught up, and is not draining."""
+    state = request.app[_STATE]
+    if not state.market.ready or state.draining:
+        raise NotReady("draining" if state.draining else "catching up with the market")
+    return json_response({"status": "ready", "view": state.market.view.number})
+
+
+async def metrics(request: web.Request) -> web.Response:
+    """Prometheus' text format."""
+    state = request.app[_STATE]
+    state.journal.update_gauges()
+    age_us = state.clock.now_us() - state.market.view.at_us
+    state.metrics.view_age_seconds.set(age_us * 1e-6)
+    return web.Response(
+        body=state.metrics.exposition(), headers={"Content-Type": "text/plain; version=0.0.4"}
+    )
+
+
+ROUTES: Final[tuple[tuple[str, str, Scope | None, Handler], ...]] = (
+    ("POST", "/v1/chat/completions", "app", chat_completions),
+    ("POST", "/v1/messages", "app", anthropic_messages),
+    ("POST", "/v1/auctions", "app", auctions),
+    ("POST", "/v1/outcomes", "app", post_outcomes),
+    ("GET", "/v1/decisions/{id}", "app", get_decision),
+    ("GET", "/v1/models", "app", models),
+    ("GET", "/v1/market", "app", market),
+    ("GET", "/healthz", None, healthz),
+    ("GET", "/readyz", None, readyz),
+    ("GET", "/metrics", None, metrics),
+)
+"""Method, path, scope asked for (None: open to all), handler."""

@@ -1,0 +1,58 @@
+"""What a gateway's routes share: settings, the live market, the journal, the way to history."""
+
+from __future__ import annotations
+
+import logging
+import secrets
+from collections.abc import Awaitable, Callable
+
+from bidding.decision import Decision, NoBid
+from bidding.errors import MarketError, NoEligibleOffer
+from broker.config import Settings
+from broker.errors import SellersFailed
+from broker.journal import Journal
+from broker.live_market import LiveMarket
+from broker.metrics import Metrics
+from broker.recent import Flight
+from feeds.clock import Clock
+
+logger = logging.getLogger(__name__)
+
+StoredFlight = Callable[[str, str], Awaitable[Flight | None]]
+_PASSING = {NoBid.CIRCUIT_OPEN.value, NoBid.QUOTA.value}
+_RULES = {NoBid.NOT_A_CANDIDATE.value}
+
+
+class GatewayState:
+    """Made once per process by the composition root."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        market: LiveMarket,
+        journal: Journal,
+        metrics: Metrics,
+        clock: Clock,
+        stored_flight: StoredFlight,
+    ) -> None:
+        self.settings = settings
+        self.market = market
+        self.journal = journal
+        self.metrics = metrics
+        self.clock = clock
+        self.stored_flight = stored_flight
+        self.draining = False
+
+    def seed(self) -> int:
+        """A fresh seed for a decision."""
+        return secrets.randbits(63)
+
+    def no_eligible_offer(self, decision: Decision) -> MarketError:
+        """Why nobody may serve: the rules (422), or the state of the market just now (503)."""
+        counts = decision.no_bids
+        reasons = ", ".join(f"{n} {reason}" for reason, n in counts.items())
+        passing = {reason for reason in counts if reason not in _RULES}
+        if passing and passing <= _PASSING:
+            wait_s = max(self.market.retry_in_s(), 0.1)
+            return SellersFailed([], retry_after_s=wait_s)
+        return NoEligibleOffer(f"no offer can serve this request ({reasons})", counts)

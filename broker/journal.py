@@ -1,0 +1,75 @@
+"""What this gateway tells the log: attempts, decisions, feedback, dead letters.
+
+One place that stamps times, counts metrics, keeps the recent flights and puts records into the
+spool. Nothing here waits: the spool takes what it is given and no request stands still for it.
+"""
+
+from __future__ import annotations
+
+from bidding.outcome import FailureClass
+from broker.metrics import Metrics
+from broker.recent import Flight, RecentDecisions
+from feeds.clock import Clock
+from feeds.records import AttemptRecord, DeadRecord, DecisionRecord, FeedbackRecord
+from feeds.spool import Spool
+from feeds.topics import ATTEMPTS, DEAD, DECISIONS, FEEDBACK
+
+
+class Journal:
+    """Writes records down: to the spool, to the recent flights, to the metrics."""
+
+    def __init__(
+        self, spool: Spool, recent: RecentDecisions, metrics: Metrics, clock: Clock
+    ) -> None:
+        self._spool = spool
+        self._metrics = metrics
+        self._clock = clock
+        self.recent = recent
+
+    def attempt(self, record: AttemptRecord) -> None:
+        """An attempt has ended."""
+        self._spool.put(ATTEMPTS, record)
+        self._metrics.attempts.labels(record.offer, record.failure).inc()
+        if record.failure is FailureClass.OK and record.ttft_ms is not None:
+            self._metrics.ttft_seconds.labels(record.provider).observe(record.ttft_ms / 1e3)
+        if record.cost_nusd:
+            self._metrics.spend_usd.labels(record.provider).inc(record.cost_nusd * 1e-9)
+
+    def decision(self, record: DecisionRecord, attempts: list[AttemptRecord]) -> None:
+        """A decision is settled (or was all that was asked)."""
+        self._spool.put(DECISIONS, record)
+        self.recent.put(Flight(record, attempts))
+        for reason, n in record.no_bids.items():
+            self._metrics.no_bids.labels(reason).inc(n)
+        if record.on_time is False:
+            self._metrics.late.inc()
+
+    def feedback(self, record: FeedbackRecord, flight: Flight) -> None:
+        """A decision's answer was scored."""
+        self._spool.put(FEEDBACK, record)
+        flight.feedback.append(record)
+
+    def own_attempt(self, record: AttemptRecord, flight: Flight) -> None:
+        """An app reports a call it made itself."""
+        self.attempt(record)
+        flight.attempts.append(record)
+
+    def dead(self, source: str, payload: bytes, reason: str) -> None:
+        """Bytes that an app sent and that could not be used."""
+        self._spool.put(
+            DEAD,
+            DeadRecord(
+                at_us=self._clock.now_us(),
+                topic=source,
+                partition=0,
+                offset=0,
+                reason=reason,
+                payload=payload[:65_536],
+            ),
+        )
+
+    def update_gauges(self) -> None:
+        """Bring the spool's levels into the metrics."""
+        stats = self._spool.stats
+        self._metrics.spool_waiting.set(stats.n_memory + stats.n_disk)
+        self._metrics.spool_dropped.set(stats.n_dropped)

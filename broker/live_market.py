@@ -1,0 +1,159 @@
+"""The market as this gateway knows it now: one book, fed from the log, and the view in force.
+
+Quotes, skills, prices, params and keys are followed on their compacted topics; the gateway's own
+circuits lie over them. `view` is replaced in one assignment: at a steady pace while anything
+changed, and at once when a circuit opens, closes or spends a probe.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+
+import msgspec
+import numpy as np
+
+from bidding.book import MarketBook
+from bidding.market import Catalogue
+from bidding.outcome import FailureClass
+from bidding.params import Params
+from bidding.quote import Position
+from bidding.view import MarketView
+from broker.auth import KeyRing
+from broker.metrics import Metrics
+from broker.overlay import Overlay
+from feeds.clock import Clock
+from feeds.compacted import Follower
+from feeds.kafka import KafkaSettings
+from feeds.records import (
+    CalibrationRecord,
+    KeyRecord,
+    ParamsRecord,
+    PriceRecord,
+    QuoteRecord,
+    Record,
+    SkillRecord,
+)
+from feeds.topics import KEYS, PARAMS, PRICES, QUOTES, SKILLS
+
+logger = logging.getLogger(__name__)
+
+GLOBAL_SCOPE = "global"
+
+
+class LiveMarket:
+    """The book, its overlay and the view in force.
+
+    Parameters
+    ----------
+    view_interval_s : how often a changed book becomes a new view
+    """
+
+    def __init__(
+        self,
+        catalogue: Catalogue,
+        kafka: KafkaSettings,
+        clock: Clock,
+        metrics: Metrics,
+        *,
+        view_interval_s: float = 0.05,
+    ) -> None:
+        self._clock = clock
+        self._metrics = metrics
+        self._interval_s = view_interval_s
+        self.catalogue = catalogue
+        self.params = Params()
+        self.keys = KeyRing()
+        self.book = MarketBook(catalogue)
+        self.overlay = Overlay(self.book.offers, catalogue, self.params.reliability.circuit)
+        self.follower = Follower(kafka, [QUOTES, SKILLS, PRICES, PARAMS, KEYS], self.on_record)
+        self._dirty = False
+        self.view: MarketView = self._new_view()
+
+    @property
+    def ready(self) -> bool:
+        """Whether everything that was on the log at the start has been taken in."""
+        return self.follower.caught_up.is_set()
+
+    async def run(self) -> None:
+        """Follow the log and keep the view fresh, until cancelled."""
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self.follower.run())
+            tasks.create_task(self._keep_fresh())
+
+    def on_record(self, key: str, record: Record | None, position: Position) -> None:
+        """Take in what a followed topic says."""
+        if isinstance(record, QuoteRecord):
+            self._dirty |= self.book.apply_quote(record.quote)
+            self._metrics.quotes.inc()
+        elif isinstance(record, CalibrationRecord):
+            self._dirty |= self.book.apply_calibration(record.calibration)
+        elif isinstance(record, SkillRecord):
+            self._dirty |= self.book.apply_skill(record.skill)
+        elif isinstance(record, PriceRecord):
+            if not record.quarantined:
+                self._dirty |= self.book.apply_prices(record.offer, record.prices)
+        elif isinstance(record, KeyRecord):
+            self.keys.apply(record)
+        elif isinstance(record, ParamsRecord) and record.scope == GLOBAL_SCOPE:
+            self._apply_params(record)
+
+    def sent(self, offer: str) -> None:
+        """A call to `offer` goes out."""
+        if self.overlay.sent(offer, self._now_s()):
+            self.refresh()
+
+    def ended(
+        self, offer: str, failure: FailureClass, *, took_s: float, retry_after_s: float | None
+    ) -> None:
+        """A call to `offer` has ended."""
+        now_s = self._now_s()
+        changed = self.overlay.ended(
+            offer, failure, now_s, sent_at_s=now_s - took_s, retry_after_s=retry_after_s
+        )
+        if changed:
+            self.refresh()
+
+    def refresh(self) -> None:
+        """Put a new view in force now."""
+        self.view = self._new_view()
+
+    def retry_in_s(self) -> float:
+        """Until the first blocked offer may be tried again."""
+        return self.overlay.retry_in_s(self._now_s())
+
+    def health(self) -> list[str]:
+        """Each offer's circuit as this gateway sees it, in row order."""
+        return self.overlay.health(self._now_s())
+
+    async def _keep_fresh(self) -> None:
+        while True:
+            await asyncio.sleep(self._interval_s)
+            blocked = self.overlay.circuit_open(self._now_s())
+            if self._dirty or not np.array_equal(blocked, self._own_blocked):
+                self.refresh()
+
+    def _new_view(self) -> MarketView:
+        self._dirty = False
+        self._own_blocked = self.overlay.circuit_open(self._now_s())
+        view = self.book.view(
+            self._clock.now_us(),
+            circuit_open=self._own_blocked,
+            quota_blocked=self.overlay.quota_blocked(),
+            n_inflight=self.overlay.n_inflight,
+        )
+        self._metrics.view_number.set(view.number)
+        return view
+
+    def _apply_params(self, record: ParamsRecord) -> None:
+        if record.version <= self.params.version:
+            return
+        try:
+            params = msgspec.json.decode(record.params, type=Params)
+        except msgspec.DecodeError as error:
+            logger.error("params version %d refused, the old stay: %s", record.version, error)
+            return
+        self.params = msgspec.structs.replace(params, version=record.version)
+
+    def _now_s(self) -> float:
+        return self._clock.monotonic_ns() * 1e-9

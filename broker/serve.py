@@ -1,0 +1,312 @@
+"""The request's line, top to bottom: decode, ask, decide, dispatch, answer, settle.
+
+A surface's bytes become a neutral request, that becomes what the auction is asked, the decision
+becomes attempts, and what was delivered goes back through the same surface. Whatever happens,
+the flight record is written once, at the end.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import math
+import secrets
+from typing import Final
+
+from aiohttp import web
+
+from bidding.auction import decide
+from bidding.decision import Decision
+from bidding.errors import MarketError
+from bidding.outcome import FailureClass
+from bidding.request import BidRequest
+from bidding.units import usd_from_nusd
+from broker.asking import bid_request
+from broker.attempt import Order
+from broker.auth import Caller
+from broker.dispatch import Delivery, Dispatcher
+from broker.errors import SellersFailed, Shed, answer_for
+from broker.flight import decision_record
+from broker.gateway_state import GatewayState
+from broker.resume import continuation, may_resume
+from broker.settle import Settlement, fill, settle
+from broker.wire.neutral import Event, Failed, NeutralRequest, Started, TextDelta, Usage
+from broker.wire.surface import ErrorBody, ReplyMeta, StreamEncoder, Surface
+from feeds.records import DecisionRecord
+
+_WRITE_TIMEOUT_S: Final = 30.0
+_NS_PER_MS: Final = 1_000_000
+_PATIENCE: Final = 3.0
+_PATIENT_TAIL: Final = 0.95
+_LEAST_PATIENCE_MS: Final = 10_000.0
+
+
+def decision_id() -> str:
+    """A fresh id of 128 random bits."""
+    return f"dec_{secrets.token_hex(16)}"
+
+
+class _Flying:
+    """One request under way: what was asked and decided, and its order."""
+
+    __slots__ = ("asked", "decided_ns", "decision", "order", "record", "request", "started_ns")
+
+    def __init__(
+        self,
+        request: NeutralRequest,
+        asked: BidRequest,
+        decision: Decision,
+        order: Order,
+        record: DecisionRecord,
+        decided_ns: int,
+    ) -> None:
+        self.request = request
+        self.asked = asked
+        self.decision = decision
+        self.order = order
+        self.record = record
+        self.started_ns = order.started_ns
+        self.decided_ns = decided_ns
+
+
+class RequestLine:
+    """Serves requests of every surface."""
+
+    def __init__(self, state: GatewayState, dispatcher: Dispatcher) -> None:
+        self._state = state
+        self._dispatcher = dispatcher
+        self._n_open = 0
+
+    async def serve(
+        self, http: web.Request, body: bytes, caller: Caller, surface: Surface
+    ) -> web.StreamResponse:
+        """Answer one request.
+
+        Raises
+        ------
+        MarketError
+            Whatever keeps it from being answered; the gateway turns it into an answer.
+        """
+        limit = self._state.settings.gateway.max_in_flight
+        if self._n_open >= limit:
+            raise Shed(f"{limit} requests are under way already", retry_after_s=1.0)
+        self._n_open += 1
+        try:
+            started_ns = self._state.clock.monotonic_ns()
+            request = surface.decode(body)
+            flying = self._decide(request, caller, started_ns)
+            if request.stream:
+                return await self._stream(http, flying, surface)
+            return await self._whole(flying, surface)
+        finally:
+            self._n_open -= 1
+
+    def _decide(self, request: NeutralRequest, caller: Caller, started_ns: int) -> _Flying:
+        state = self._state
+        market = state.market
+        view = market.view
+        asked = bid_request(request, caller.tenant, view.offers)
+        before_ns = state.clock.monotonic_ns()
+        decision = decide(view, asked, market.params, state.seed())
+        decided_ns = state.clock.monotonic_ns()
+        state.metrics.decision_seconds.observe((decided_ns - before_ns) * 1e-9)
+        made = decision_id()
+        record = decision_record(decision, asked, decision_id=made, at_us=state.clock.now_us())
+        rejected = asked.sla.on_miss == "reject" and not decision.feasible
+        if decision.winner is None or rejected:
+            state.journal.decision(record, [])
+            raise state.no_eligible_offer(decision)
+        sla = asked.sla
+        n = _expected_tokens(view.task(asked.task).out_log_tokens[decision.winner.row])
+        order = Order(
+            decision_id=made,
+            decision=decision,
+            request=request,
+            tenant=caller.tenant,
+            task=asked.task,
+            sla_class=record.sla_class,
+            started_ns=started_ns,
+            deadline_ns=started_ns + round(state.settings.gateway.default_deadline_s * 1e9),
+            input_tokens=asked.input_tokens,
+            output_tokens=_expected_tokens(
+                view.task(asked.task).out_log_tokens[decision.winner.row]
+            ),
+            ttft_target_ns=_after(started_ns, sla.ttft_ms),
+            latency_target_ns=_after(started_ns, sla.latency_ms or self._patience_ms(decision, n)),
+        )
+        record.overhead_us = (decided_ns - started_ns) * 1e-3
+        state.metrics.overhead_seconds.observe((decided_ns - started_ns) * 1e-9)
+        return _Flying(request, asked, decision, order, record, decided_ns)
+
+    def _patience_ms(self, decision: Decision, n_tokens: float) -> float | None:
+        """How long an answer may take that has no deadline, before another seller is better:
+        several times what is usual for the winner. Nothing is promised by it.
+        """
+        forecast = self._dispatcher.forecast(decision.ranked[0].offer)
+        if forecast is None:
+            return None
+        usual_ms = forecast.finish_ms(_PATIENT_TAIL, 2.0 * n_tokens)
+        return max(_LEAST_PATIENCE_MS, _PATIENCE * usual_ms)
+
+    async def _whole(self, flying: _Flying, surface: Surface) -> web.Response:
+        delivery: Delivery | None = None
+        try:
+            delivery = await self._dispatcher.run(flying.order)
+        finally:
+            settled = self._settle(flying, None if delivery is None else delivery.first_ns)
+        answer = delivery.answer
+        if answer is None:
+            raise SellersFailed([])
+        meta = self._meta(flying, delivery)
+        return web.Response(
+            body=surface.reply(answer, meta),
+            content_type="application/json",
+            headers=self._headers(flying, delivery, settled),
+        )
+
+    async def _stream(
+        self, http: web.Request, flying: _Flying, surface: Surface
+    ) -> web.StreamResponse:
+        first_ns: int | None = None
+        try:
+            async with await self._dispatcher.open(flying.order) as delivery:
+                first_ns = delivery.first_ns
+                encoder = surface.stream(flying.request, self._meta(flying, delivery))
+                response = web.StreamResponse(headers=self._headers(flying, delivery, None))
+                response.content_type = "text/event-stream"
+                response.headers["Cache-Control"] = "no-cache"
+                await response.prepare(http)
+                await self._relay(response, encoder, delivery, flying.order)
+                await response.write_eof()
+                return response
+        finally:
+            self._settle(flying, first_ns)
+
+    async def _relay(
+        self, response: web.StreamResponse, encoder: StreamEncoder, delivery: Delivery, order: Order
+    ) -> None:
+        """Pass events on as they come. A break becomes the surface's error event, or, where the
+        app opted in, the place from which the runner-up goes on.
+        """
+        sent: list[Event] = []
+        opening = encoder.start()
+        if opening:
+            await _write(response, opening)
+        async with contextlib.AsyncExitStack() as stack:
+            while True:
+                await _pass_on(response, encoder, delivery, sent)
+                failed = delivery.failed
+                if failed is None:
+                    await _write(response, encoder.end())
+                    return
+                broken = delivery.seat.offer.id
+                rest = await self._resumed(order, broken, failed.failure, sent)
+                if rest is None:
+                    error = SellersFailed([(broken, str(failed.failure))])
+                    await _write(response, encoder.error(error_body(error)))
+                    return
+                delivery = await stack.enter_async_context(rest)
+                mark = f": resumed after {broken} by {delivery.seat.offer.id}\n\n"
+                await _write(response, mark.encode())
+
+    async def _resumed(
+        self, order: Order, broken: str, failure: FailureClass, sent: list[Event]
+    ) -> Delivery | None:
+        """The runner-up's continuation of what was sent; None where there is none."""
+        if not may_resume(order.request, sent):
+            return None
+        text = "".join(event.text for event in sent if isinstance(event, TextDelta))
+        rest = continuation(order, text, broken, failure)
+        if rest is None:
+            return None
+        try:
+            return await self._dispatcher.open(rest)
+        except MarketError:
+            return None
+
+    def _settle(self, flying: _Flying, first_ns: int | None) -> Settlement:
+        order = flying.order
+        settled = settle(
+            order,
+            ended_ns=self._state.clock.monotonic_ns(),
+            first_ns=first_ns,
+            sla=flying.asked.sla,
+        )
+        record = fill(flying.record, settled)
+        record.at_us = self._state.clock.now_us()
+        self._state.journal.decision(record, order.attempts)
+        return settled
+
+    def _meta(self, flying: _Flying, delivery: Delivery) -> ReplyMeta:
+        return ReplyMeta(
+            id=f"chatcmpl-{flying.order.decision_id[4:]}",
+            created_s=self._state.clock.now_us() // 1_000_000,
+            model=delivery.seat.offer.model,
+        )
+
+    def _headers(
+        self, flying: _Flying, delivery: Delivery, settled: Settlement | None
+    ) -> dict[str, str]:
+        """What is known when the headers go out; a stream's cost is the one expected."""
+        offer = delivery.seat.offer.id
+        clock = self._state.clock
+        if settled is None:
+            bid = next((b for b in flying.decision.ranked if b.offer == offer), None)
+            cost_nusd = 0.0 if bid is None else bid.cost_nusd
+            target_ns = flying.order.ttft_target_ns
+            late = target_ns is not None and (delivery.first_ns or 0) > target_ns
+            word = "missed" if late else "met"
+            n_attempts = len(flying.order.attempts) + 1
+        else:
+            cost_nusd, word, n_attempts = settled.cost_nusd, settled.sla_word, settled.n_attempts
+        decided_ms = (flying.decided_ns - flying.started_ns) / _NS_PER_MS
+        total_ms = (clock.monotonic_ns() - flying.started_ns) / _NS_PER_MS
+        return {
+            "x-broker-decision": flying.order.decision_id,
+            "x-broker-offer": offer,
+            "x-broker-cost-usd": f"{usd_from_nusd(cost_nusd):.9f}",
+            "x-broker-sla": word if flying.decision.feasible else "best_effort",
+            "x-broker-attempts": str(n_attempts),
+            "server-timing": f"decide;dur={decided_ms:.3f}, total;dur={total_ms:.1f}",
+        }
+
+
+def error_body(error: MarketError) -> ErrorBody:
+    """An error as a surface needs it for an error event."""
+    answer = answer_for(error)
+    return ErrorBody(
+        status=answer.status,
+        kind=answer.type,
+        message=f"{error}; {answer.remedy}",
+        code=answer.code,
+    )
+
+
+def _is_output(event: Event) -> bool:
+    """Whether an event, once sent, is part of the answer the app has."""
+    return not isinstance(event, Started | Usage | Failed)
+
+
+async def _pass_on(
+    response: web.StreamResponse, encoder: StreamEncoder, delivery: Delivery, sent: list[Event]
+) -> None:
+    """Send on what a seller sends, noting visible output in `sent`."""
+    async for events in delivery:
+        sent += [e for e in events if _is_output(e)]
+        piece = b"".join(encoder.event(event) for event in events)
+        if piece:
+            await _write(response, piece)
+
+
+async def _write(response: web.StreamResponse, piece: bytes) -> None:
+    """Write, but do not wait for ever on a client that does not read."""
+    async with asyncio.timeout(_WRITE_TIMEOUT_S):
+        await response.write(piece)
+
+
+def _after(started_ns: int, ms: float | None) -> int | None:
+    return None if ms is None else started_ns + round(ms * _NS_PER_MS)
+
+
+def _expected_tokens(log_tokens: float) -> float:
+    return math.exp(min(float(log_tokens), 16.0))

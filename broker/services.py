@@ -1,0 +1,73 @@
+"""The services behind `broker estimate` and `broker record`: wired, signalled, ended in order."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+from collections.abc import Callable
+from pathlib import Path
+
+import msgspec
+
+from analytics.recorder import Recording
+from bidding.errors import MarketError
+from bidding.market import Catalogue
+from broker.config import ConfigError, Settings
+from feeds.clock import SystemClock
+from feeds.estimate import Estimation
+
+logger = logging.getLogger(__name__)
+
+
+def read_catalogue(settings: Settings) -> Catalogue:
+    """The catalogue that the settings name.
+
+    Raises
+    ------
+    ConfigError
+        No file is named, it cannot be read, or it contradicts itself.
+    """
+    if not settings.catalogue:
+        raise ConfigError(["catalogue: missing; name a file of providers, models and offers"])
+    try:
+        content = Path(settings.catalogue).read_bytes()
+        return msgspec.json.decode(content, type=Catalogue).checked()
+    except OSError as error:
+        raise ConfigError([f"catalogue: {settings.catalogue}: {error.strerror}"]) from error
+    except (msgspec.DecodeError, MarketError) as error:
+        raise ConfigError([f"catalogue: {settings.catalogue}: {error}"]) from error
+
+
+def on_signals(stop: Callable[[], None]) -> None:
+    """Call `stop` at SIGTERM and SIGINT."""
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop)
+
+
+def on_hold_signals(hold: Callable[[], None], release: Callable[[], None]) -> None:
+    """Hold what is owed to the log back at SIGUSR1, and send it at SIGUSR2.
+
+    The embedded log lives in memory and is replaced when it has grown too large; nothing may be
+    written to it between its readers' last read and its end.
+    """
+    loop = asyncio.get_running_loop()
+    loop.add_signal_handler(signal.SIGUSR1, hold)
+    loop.add_signal_handler(signal.SIGUSR2, release)
+
+
+async def estimate(settings: Settings) -> None:
+    """Run the estimators until told to stop."""
+    estimation = Estimation(
+        settings.estimate, settings.kafka, SystemClock(), read_catalogue(settings)
+    )
+    on_signals(estimation.stop)
+    await estimation.run()
+
+
+async def record(settings: Settings) -> None:
+    """Run the recorder until told to stop."""
+    recording = Recording(settings.kafka, settings.store)
+    on_signals(recording.stop)
+    await recording.run()

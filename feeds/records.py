@@ -1,0 +1,312 @@
+"""The facts on the log: one Struct a fact, in one tagged union.
+
+The tag `kind` is `name/version`. New fields get defaults and old ones keep their type, so old
+readers ignore what they do not know and new readers understand old records; a change that
+breaks this is a new version. Times are wall clock, µs since the epoch, UTC; money is whole
+nano-dollars. No record ever holds a prompt or an answer.
+
+Every record names its writer (`gateway`, which is the writer's id, `boot` and `seq`), so that
+a loss is a query and never a guess.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from msgspec import Meta, Struct, field
+
+from bidding.market import Catalogue, PriceList
+from bidding.outcome import FailureClass, Outcome
+from bidding.quote import Calibration, Position, Quote
+from bidding.skill import Skill
+
+Source = Literal["gateway", "probe", "pushed", "app"]
+FeedbackSource = Literal["user", "verifier", "judge", "app"]
+# What 64 bits hold: neither numpy nor ClickHouse takes more, and both would wrap in silence.
+Int64 = Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)]
+TimestampUs = Annotated[int, Meta(ge=0, le=4_102_444_800_000_000)]
+
+
+class Written(Struct, kw_only=True):
+    """Who wrote a record: writer's id, a random number per start, and a running number."""
+
+    gateway: str = ""
+    boot: str = ""
+    seq: Int64 = 0
+
+
+class AttemptRecord(Written, tag_field="kind", tag="attempt/1", kw_only=True):
+    """One call at one offer and how it ended (topic `market.attempts`, key offer).
+
+    `n` counts the attempts of a decision from 1. `ttft_ms` is None when no token came,
+    `waited_ms` is set for timeouts. `usage_estimated` marks tokens we counted ourselves.
+    """
+
+    attempt_id: str
+    decision_id: str
+    n: Int64
+    offer: str
+    provider: str
+    model: str
+    task: str
+    tenant: str
+    sla_class: str
+    source: Source
+    at_us: TimestampUs
+    started_at_us: TimestampUs
+    failure: FailureClass
+    streaming: bool = False
+    ttft_ms: float | None = None
+    total_ms: float | None = None
+    waited_ms: float | None = None
+    input_tokens: Int64 = 0
+    output_tokens: Int64 = 0
+    cached_tokens: Int64 = 0
+    usage_estimated: bool = False
+    cost_nusd: Int64 = 0
+    n_inflight: Int64 = 0
+    http_status: Int64 = 0
+    retry_after_s: float | None = None
+    reason: str = ""
+    hedge: bool = False
+    trust: float = 1.0
+
+    def outcome(self) -> Outcome:
+        """The part that estimators fold."""
+        return Outcome(
+            offer=self.offer,
+            at_us=self.at_us,
+            failure=self.failure,
+            ttft_ms=self.ttft_ms,
+            total_ms=self.total_ms,
+            waited_ms=self.waited_ms,
+            input_tokens=self.input_tokens,
+            output_tokens=self.output_tokens,
+            cached_tokens=self.cached_tokens,
+            cost_nusd=self.cost_nusd,
+            n_inflight=self.n_inflight,
+            trust=self.trust,
+            task=self.task,
+        )
+
+
+class BidRecord(Struct, frozen=True, array_like=True):
+    """One ranked bid of a decision, as the auction scored it."""
+
+    offer: str
+    score_nusd: float
+    cost_nusd: float
+    p_good: float
+    p_on_time: float
+
+
+class DecisionRecord(Written, tag_field="kind", tag="decision/1", kw_only=True):
+    """The flight record of one request, written at settlement (topic `market.decisions`, key task).
+
+    What was asked (`sla` as JSON, sizes, needs, prompt features), what was decided (`ranked`,
+    `no_bids` per reason, clearing price, propensity, everything needed to decide again: seed,
+    params version, view), and what was delivered. `best_*` and `cheapest_*` are the bids of
+    the offer with the highest P(good) and with the lowest cost, for counterfactuals.
+    `on_time` is None when the request had no deadline.
+    """
+
+    decision_id: str
+    at_us: TimestampUs
+    task: str
+    tenant: str
+    sla_class: str
+    sla: str
+    input_tokens: Int64
+    max_output_tokens: Int64 | None
+    needs: Int64
+    candidates: list[str] | None
+    features: list[float]
+    incumbent: str | None
+    incumbent_cached_tokens: Int64
+    reserve_nusd: float | None
+    streaming: bool
+    seed: int
+    policy: str
+    params_version: Int64
+    view_number: Int64
+    winner: str | None
+    ranked: list[BidRecord]
+    n_bids: Int64
+    no_bids: dict[str, Int64]
+    clearing_price_nusd: float | None
+    propensity: float | None
+    feasible: bool
+    quality_price_nusd: float
+    punctuality_price_nusd: float
+    best_offer: str | None = None
+    best_cost_nusd: float | None = None
+    cheapest_offer: str | None = None
+    cheapest_cost_nusd: float | None = None
+    target_quality: float | None = None
+    target_on_time: float | None = None
+    only: bool = False
+    delivered_offer: str | None = None
+    delivered_model: str | None = None
+    p_good: float | None = None
+    p_on_time: float | None = None
+    n_attempts: Int64 = 0
+    failure: FailureClass | None = None
+    ttft_ms: float | None = None
+    total_ms: float | None = None
+    on_time: bool | None = None
+    input_tokens_billed: Int64 = 0
+    output_tokens: Int64 = 0
+    cost_nusd: Int64 = 0
+    overhead_us: float | None = None
+
+
+class FeedbackRecord(Written, tag_field="kind", tag="feedback/1", kw_only=True):
+    """A quality score of a decision, completed by the gateway so that learners join nothing
+    (topic `market.feedback`, key task). `quality` is in 0..1; `propensity` is the decision's.
+    """
+
+    feedback_id: str
+    decision_id: str
+    at_us: TimestampUs
+    task: str
+    tenant: str
+    sla_class: str
+    offer: str
+    model: str
+    quality: Annotated[float, Meta(ge=0.0, le=1.0)]
+    source: FeedbackSource
+    features: list[float] = field(default_factory=list)
+    p_good: float | None = None
+    propensity: float | None = None
+    labelled_share: float = 1.0
+    weight: float = 1.0
+
+
+class QuoteRecord(Written, tag_field="kind", tag="quote/1", kw_only=True):
+    """An offer's quote (topic `market.quotes`, key offer, compacted)."""
+
+    quote: Quote
+    at_us: TimestampUs
+
+
+class CalibrationRecord(Written, tag_field="kind", tag="calibration/1", kw_only=True):
+    """How well latency promises hold (topic `market.quotes`, key `*` and the estimator's id)."""
+
+    estimator: str
+    calibration: Calibration
+    at_us: TimestampUs
+
+
+class PriceRecord(Written, tag_field="kind", tag="price/1", kw_only=True):
+    """A list price as a source reports it (topic `market.prices`, key offer, compacted).
+
+    `old` is what was in force before; `quarantined` holds it back until confirmed, with why.
+    """
+
+    offer: str
+    at_us: TimestampUs
+    prices: PriceList
+    source: str
+    old: PriceList | None = None
+    effective_at_us: TimestampUs = 0
+    quarantined: str = ""
+
+
+class StatusRecord(Written, tag_field="kind", tag="status/1", kw_only=True):
+    """What a provider says of itself (topic `market.status`, key provider, compacted)."""
+
+    provider: str
+    at_us: TimestampUs
+    component: str
+    severity: Literal["none", "minor", "major", "critical", "maintenance"]
+    state: str
+    since_us: TimestampUs
+    incident_id: str = ""
+    title: str = ""
+    models: list[str] = field(default_factory=list)
+
+
+class ViewRecord(Written, tag_field="kind", tag="view/1", kw_only=True):
+    """What a gateway's view was made of (topic `market.views`, key gateway)."""
+
+    view_number: Int64
+    at_us: TimestampUs
+    positions: list[Position]
+    overlay: dict[str, list[float]] = field(default_factory=dict)
+
+
+class ParamsRecord(Written, tag_field="kind", tag="params/1", kw_only=True):
+    """A version of the live parameters (topic `control.params`, key scope, compacted)."""
+
+    scope: str
+    version: Int64
+    at_us: TimestampUs
+    by: str
+    why: str
+    params: str
+
+
+class KeyRecord(Written, tag_field="kind", tag="key/1", kw_only=True):
+    """An API key, as its SHA-256 only (topic `control.keys`, key id, compacted)."""
+
+    key_id: str
+    digest: str
+    tenant: str
+    scopes: list[str]
+    at_us: TimestampUs
+    by: str
+    revoked: bool = False
+    expires_at_us: TimestampUs | None = None
+    label: str = ""
+
+
+class CatalogueRecord(Written, tag_field="kind", tag="catalogue/1", kw_only=True):
+    """The whole catalogue, as of now (topic `control.catalogue`, key `catalogue`, compacted)."""
+
+    at_us: TimestampUs
+    catalogue: Catalogue
+
+
+class DeadRecord(Written, tag_field="kind", tag="dead/1", kw_only=True):
+    """Bytes that could not be read or stored, and why (topic `market.dead`, key source topic)."""
+
+    at_us: TimestampUs
+    topic: str
+    partition: Int64
+    offset: Int64
+    reason: str
+    payload: bytes
+
+
+class SkillRecord(Written, tag_field="kind", tag="skill/1", kw_only=True):
+    """A task's skills and class prices (topic `market.skills`, key task, compacted).
+
+    `skill` is what gateways read; `state` what the estimators resume from, `classes` the same
+    for its class prices, `*models` the names behind the rows of the states.
+    """
+
+    task: str
+    at_us: TimestampUs
+    skill: Skill
+    positions: list[Position]
+    state: dict[str, list[float]] = field(default_factory=dict)
+    classes: dict[str, list[float]] = field(default_factory=dict)
+    models: list[str] = field(default_factory=list)
+    quality_models: list[str] = field(default_factory=list)
+
+
+Record = (
+    AttemptRecord
+    | DecisionRecord
+    | FeedbackRecord
+    | QuoteRecord
+    | CalibrationRecord
+    | SkillRecord
+    | PriceRecord
+    | StatusRecord
+    | ViewRecord
+    | ParamsRecord
+    | KeyRecord
+    | CatalogueRecord
+    | DeadRecord
+)

@@ -1,0 +1,73 @@
+"""Every topic: name, key, partitions, cleanup. The only list; infra makes topics from it."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from msgspec import Struct
+
+from feeds import records as r
+
+DAY_S: Final = 86_400
+
+
+class Topic(Struct, frozen=True, kw_only=True):
+    """A topic of the log. `retention_s` None means compacted: the newest record of a key stays."""
+
+    name: str
+    key: str
+    partitions: int
+    retention_s: int | None
+    record: type[r.Written]
+
+    @property
+    def compacted(self) -> bool:
+        return self.retention_s is None
+
+
+def _topic(
+    name: str, key: str, record: type[r.Written], retention_s: int | None, partitions: int = 4
+) -> Topic:
+    return Topic(name=name, key=key, partitions=partitions, retention_s=retention_s, record=record)
+
+
+ATTEMPTS = _topic("market.attempts", "offer", r.AttemptRecord, 7 * DAY_S)
+DECISIONS = _topic("market.decisions", "task", r.DecisionRecord, 7 * DAY_S)
+FEEDBACK = _topic("market.feedback", "task", r.FeedbackRecord, 30 * DAY_S)
+QUOTES = _topic("market.quotes", "offer", r.QuoteRecord, None)
+SKILLS = _topic("market.skills", "task", r.SkillRecord, None)
+VIEWS = _topic("market.views", "gateway", r.ViewRecord, 7 * DAY_S)
+PRICES = _topic("market.prices", "offer", r.PriceRecord, None)
+STATUS = _topic("market.status", "provider", r.StatusRecord, None)
+PARAMS = _topic("control.params", "scope", r.ParamsRecord, None, partitions=1)
+KEYS = _topic("control.keys", "key_id", r.KeyRecord, None, partitions=1)
+CATALOGUE = _topic("control.catalogue", "key", r.CatalogueRecord, None, partitions=1)
+DEAD = _topic("market.dead", "topic", r.DeadRecord, 30 * DAY_S, partitions=1)
+
+TOPICS: Final[tuple[Topic, ...]] = (
+    ATTEMPTS,
+    DECISIONS,
+    FEEDBACK,
+    QUOTES,
+    SKILLS,
+    VIEWS,
+    PRICES,
+    STATUS,
+    PARAMS,
+    KEYS,
+    CATALOGUE,
+    DEAD,
+)
+BY_NAME: Final[dict[str, Topic]] = {t.name: t for t in TOPICS}
+
+
+def key_of(topic: Topic, record: r.Written) -> bytes:
+    """The partitioning key of `record` on `topic`."""
+    if isinstance(record, r.QuoteRecord):
+        return record.quote.offer.encode()
+    if isinstance(record, r.CalibrationRecord):
+        return f"*{record.estimator}".encode()
+    if isinstance(record, r.CatalogueRecord):
+        return b"catalogue"
+    key: str = getattr(record, topic.key)
+    return key.encode()

@@ -1,0 +1,40 @@
+"""The embedded log and store, one of each a session; nothing starts before it is asked for.
+
+A test that kills or freezes a log starts its own. `BROKER_TEST_KAFKA=host:port` names an Apache
+Kafka on which the log's suites run as well (`infra/kafka/` starts one).
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+import pytest
+import pytest_asyncio
+
+from broker.embedded.store import ChdbServer
+from broker.embedded.tansu import Tansu
+from feeds.kafka import KafkaSettings
+from tests.fakes.log_rig import APACHE_KAFKA
+
+
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def tansu() -> AsyncIterator[Tansu]:
+    """A log shared by all tests: use topics of your own."""
+    async with Tansu() as log:
+        yield log
+
+
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def chdb_server(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[ChdbServer]:
+    """A store shared by all tests: use databases or tables of your own."""
+    async with ChdbServer(tmp_path_factory.mktemp("store")) as store:
+        yield store
+
+
+@pytest.fixture(params=["tansu", *(["apache"] if APACHE_KAFKA else [])])
+def log_settings(request: pytest.FixtureRequest) -> KafkaSettings:
+    """A log to test against: Tansu, and the Apache Kafka that was named."""
+    if request.param == "apache":
+        return KafkaSettings(bootstrap=APACHE_KAFKA, session_timeout_ms=6_000)
+    log: Tansu = request.getfixturevalue("tansu")
+    return KafkaSettings.embedded(log.bootstrap)

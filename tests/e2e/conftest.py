@@ -1,0 +1,17 @@
+"""One whole market for all end-to-end tests: started once, in the session's own loop."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+import pytest
+import pytest_asyncio
+
+from tests.fakes.up_rig import Market, market_up
+
+
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def market(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Market]:
+    """Use tasks of your own where counts matter; others use the market at the same time."""
+    async with market_up(tmp_path_factory.mktemp("market")) as made:
+        yield made

@@ -1,0 +1,130 @@
+"""Whether every rollup equals the same aggregation over the raw rows, to the last unit.
+
+The raw side is written by hand where it can be, not taken from the views' own SQL.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from analytics.migrate import qualified
+from analytics.store import Store
+
+# Per rollup: the rollup's sums, and the same from raw rows; both ordered by the rollup's key.
+PAIRS: Final[dict[str, tuple[str, str]]] = {
+    "offer_minutes": (
+        """
+        SELECT minute, offer, provider, model, source, sum(n), sum(n_ok), sum(n_failed),
+            sum(n_capacity), sum(n_timeouts), sum(n_hedges), sum(n_fallbacks),
+            sum(input_tokens), sum(output_tokens), sum(cached_tokens), sum(cost_nusd),
+            sum(n_ttft), sum(ttft_sum_us), sum(n_total), sum(total_sum_us),
+            quantilesDDMerge(0.01, 0.5, 0.9, 0.95, 0.99)(ttft_sketch),
+            quantilesDDMerge(0.01, 0.5, 0.9, 0.95, 0.99)(total_sketch)
+        FROM market_raw.offer_minutes GROUP BY 1, 2, 3, 4, 5 ORDER BY 1, 2, 3, 4, 5
+        """,
+        """
+        SELECT toStartOfMinute(at), offer, provider, model, source, count(),
+            sum(failure = 'ok'), sum(lesson = 'failure'), sum(lesson = 'capacity'),
+            sum(failure IN ('timeout_ttft', 'timeout_gap', 'timeout_total')), sum(hedge),
+            sum(n >= 2 AND hedge = 0),
+            sum(input_tokens), sum(output_tokens), sum(cached_tokens), sum(cost_nusd),
+            sum(ttft_ms IS NOT NULL), toInt64(sum(ifNull(round(ttft_ms * 1000), 0))),
+            sum(total_ms IS NOT NULL), toInt64(sum(ifNull(round(total_ms * 1000), 0))),
+            quantilesDD(0.01, 0.5, 0.9, 0.95, 0.99)(ttft_ms),
+            quantilesDD(0.01, 0.5, 0.9, 0.95, 0.99)(total_ms)
+        FROM market_raw.attempts GROUP BY 1, 2, 3, 4, 5 ORDER BY 1, 2, 3, 4, 5
+        """,
+    ),
+    "offer_hours_of_week": (
+        """
+        SELECT offer, week, hour_of_week, sum(n), sum(n_failed), sum(n_capacity), sum(n_ttft),
+            sum(log_ttft_sum_e6), sum(log_ttft_square_sum_e6), sum(n_tpot), sum(log_tpot_sum_e6)
+        FROM market_raw.offer_hours_of_week GROUP BY 1, 2, 3 ORDER BY 1, 2, 3
+        """,
+        """
+        SELECT offer, toMonday(at),
+            toUInt8(dateDiff('hour', toDateTime(toMonday(at), 'UTC'), toDateTime(at, 'UTC'))),
+            count(), sum(lesson = 'failure'), sum(lesson = 'capacity'), count(ttft_ms),
+            sum(toInt64(round(log(ifNull(ttft_ms, 1)) * 1e6))),
+            sum(toInt64(round(pow(log(ifNull(ttft_ms, 1)), 2) * 1e6))),
+            sum(ifNull(total_ms > ttft_ms, 0) AND output_tokens >= 2),
+            sum(toInt64(round(if(ifNull(total_ms > ttft_ms, 0) AND output_tokens >= 2,
+                log(ifNull(total_ms - ttft_ms, 1) / (output_tokens - 1)) * 1e6, 0))))
+        FROM market_raw.attempts GROUP BY 1, 2, 3 ORDER BY 1, 2, 3
+        """,
+    ),
+    "tenant_hours": (
+        """
+        SELECT hour, tenant, task, sum(n), sum(n_ok), sum(n_attempts), sum(input_tokens),
+            sum(output_tokens), sum(cost_nusd), sum(n_compared), sum(expected_cost_nusd),
+            sum(best_cost_nusd), sum(cheapest_cost_nusd)
+        FROM market_raw.tenant_hours GROUP BY 1, 2, 3 ORDER BY 1, 2, 3
+        """,
+        """
+        SELECT toStartOfHour(at), tenant, task, count(), sum(failure = 'ok'), sum(n_attempts),
+            sum(input_tokens_billed), sum(output_tokens), sum(cost_nusd),
+            sum(length(ranked) > 0),
+            sum(toInt64(if(length(ranked) > 0, round(ranked.cost_nusd[1]), 0))),
+            sum(toInt64(ifNull(round(best_cost_nusd), 0))),
+            sum(toInt64(ifNull(round(cheapest_cost_nusd), 0)))
+        FROM market_raw.decisions GROUP BY 1, 2, 3 ORDER BY 1, 2, 3
+        """,
+    ),
+    "delivery_hours": (
+        """
+        SELECT hour, sla_class, task, offer, sum(n), sum(n_ok), sum(n_infeasible),
+            sum(cost_nusd), sum(n_deadline), sum(n_on_time), sum(n_target_on_time),
+            sum(target_on_time_sum_e6), sum(n_p_on_time), sum(p_on_time_sum_e6),
+            sum(n_target_quality), sum(target_quality_sum_e6), sum(n_p_good), sum(p_good_sum_e6)
+        FROM market_raw.delivery_hours GROUP BY 1, 2, 3, 4 ORDER BY 1, 2, 3, 4
+        """,
+        """
+        SELECT toStartOfHour(at), sla_class, task, delivered_offer, count(),
+            sum(failure = 'ok'), sum(feasible = 0), sum(cost_nusd), sum(on_time IS NOT NULL),
+            sum(ifNull(on_time, 0)), sum(target_on_time IS NOT NULL),
+            sum(toInt64(round(ifNull(target_on_time, 0) * 1e6))),
+            sum(on_time IS NOT NULL AND p_on_time IS NOT NULL),
+            sum(if(on_time IS NULL, 0, toInt64(round(ifNull(p_on_time, 0) * 1e6)))),
+            sum(target_quality IS NOT NULL),
+            sum(toInt64(round(ifNull(target_quality, 0) * 1e6))),
+            sum(p_good IS NOT NULL), sum(toInt64(round(ifNull(p_good, 0) * 1e6)))
+        FROM market_raw.decisions GROUP BY 1, 2, 3, 4 ORDER BY 1, 2, 3, 4
+        """,
+    ),
+    "score_hours": (
+        """
+        SELECT hour, sla_class, task, offer, source, sum(n), sum(quality_sum_e6),
+            sum(n_p_good), sum(p_good_sum_e6)
+        FROM market_raw.score_hours GROUP BY 1, 2, 3, 4, 5 ORDER BY 1, 2, 3, 4, 5
+        """,
+        """
+        SELECT toStartOfHour(at), sla_class, task, offer, source, count(),
+            sum(toInt64(round(quality * 1e6))), sum(p_good IS NOT NULL),
+            sum(toInt64(round(ifNull(p_good, 0) * 1e6)))
+        FROM market_raw.feedback GROUP BY 1, 2, 3, 4, 5 ORDER BY 1, 2, 3, 4, 5
+        """,
+    ),
+}
+
+
+async def unequal(store: Store) -> list[str]:
+    """Names of the rollups that differ from their raw rows."""
+    found = []
+    for name, (rollup, raw) in PAIRS.items():
+        # Through text, so that NaN (no time in a group) equals itself.
+        ours = await store.export(qualified(rollup, store.settings), fmt="TabSeparated")
+        theirs = await store.export(qualified(raw, store.settings), fmt="TabSeparated")
+        if ours != theirs:
+            found.append(name)
+    return found
+
+
+async def assert_rollups_equal_raw(store: Store) -> None:
+    """Fail, naming the first row that differs, unless every rollup equals its raw rows."""
+    for name in await unequal(store):
+        rollup, raw = PAIRS[name]
+        ours = (await store.query(qualified(rollup, store.settings))).rows
+        theirs = (await store.query(qualified(raw, store.settings))).rows
+        pairs = zip(ours, theirs, strict=False)
+        first = next(((a, b) for a, b in pairs if str(a) != str(b)), (len(ours), len(theirs)))
+        raise AssertionError(f"{name}: rollup {first[0]}\n   raw {first[1]}")

@@ -1,0 +1,114 @@
+"""`kill -9` of estimators, recorder and gateway under load: nothing lost or counted twice."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+
+from tests.fakes.up_rig import Market, market_up, polled
+
+KILLS = 5
+
+
+async def _traffic(market: Market, stop: asyncio.Event, decisions: list[str]) -> None:
+    while not stop.is_set():
+        reply = await market.ask("market:math", sla={"quality": 0.9})
+        assert reply.status == 200
+        decisions.append(reply.headers["x-broker-decision"])
+        line = {"decision_id": decisions[-1], "quality": 1.0, "source": "verifier"}
+        assert (await market.send("POST", "/v1/outcomes", json=line)).status == 202
+
+
+async def test_estimators_and_recorder_may_die_at_any_time(tmp_path: Path) -> None:
+    async with market_up(tmp_path, time_scale=0.02) as market:
+        stop, decisions = asyncio.Event(), list[str]()
+        running = [asyncio.create_task(_traffic(market, stop, decisions)) for _ in range(3)]
+        killed = [market.up.services[name] for name in ("estimate", "record")]
+        for n_kills in range(1, KILLS + 1):
+            await asyncio.sleep(1.0)
+            for service in killed:
+                service.kill()
+
+            async def back(n_kills: int = n_kills) -> bool:
+                return all(service.n_restarts >= n_kills for service in killed)
+
+            await polled(back, "both are started again")
+        await asyncio.sleep(0.5)
+        stop.set()
+        await asyncio.gather(*running)
+        n = len(decisions)
+
+        async def stored() -> bool:
+            ((all_, distinct),) = await market.rows(
+                "SELECT count(), uniqExact(decision_id) FROM market.feedback"
+            )
+            assert all_ == distinct, "a score is stored twice"
+            return bool(distinct >= n)
+
+        await polled(stored, f"{n} scores stored", 60.0)
+        mine = "', '".join(decisions)
+        ((attempts, distinct, requests),) = await market.rows(
+            "SELECT count(), uniqExact(attempt_id), uniqExact(decision_id) FROM market.attempts"
+            f" WHERE decision_id IN ('{mine}')"
+        )
+        assert attempts == distinct
+        assert requests == n
+        ((all_decisions, sum_nusd),) = await market.rows(
+            "SELECT count(), toInt64(sum(round(cost_usd * 1e9))) FROM market.decisions"
+        )
+        ((rolled, rolled_nusd),) = await market.rows(
+            "SELECT sum(n), sum(cost_nusd) FROM market.tenant_hours"
+        )
+        assert (rolled, rolled_nusd) == (all_decisions, sum_nusd)
+
+        async def learnt() -> bool:
+            classes: list[dict[str, Any]] = (await market.send("GET", "/v1/market")).body["classes"]
+            found = [c for c in classes if c["sla_class"] == "demo|math|q0.9"]
+            kept = 0.5 ** (1 / 500)
+            expected = (1 - kept**n) / (1 - kept)
+            return bool(found) and abs(found[0]["requests"] - expected) < 0.5
+
+        await polled(learnt, "every decision folded in once", 60.0)
+
+
+async def test_a_killed_gateway_is_back_at_once(tmp_path: Path) -> None:
+    async with market_up(tmp_path, time_scale=0.02) as market:
+        market.up.services["gateway"].kill()
+        died_s = time.monotonic()
+
+        async def answers() -> bool:
+            try:
+                return (await market.send("GET", "/readyz", key="")).status == 200
+            except aiohttp.ClientError:
+                return False
+
+        await asyncio.sleep(0.1)
+        await polled(answers, "the gateway answers again", 30.0)
+        assert (await market.ask()).status == 200
+        assert time.monotonic() - died_s < 30.0
+
+
+async def test_the_log_may_be_replaced_under_traffic(tmp_path: Path) -> None:
+    async with market_up(tmp_path, time_scale=0.02) as market:
+        stop, decisions = asyncio.Event(), list[str]()
+        running = [asyncio.create_task(_traffic(market, stop, decisions)) for _ in range(3)]
+        await asyncio.sleep(1.0)
+        before = market.up.log.incarnation
+        await market.up.recycle()
+        assert market.up.log.incarnation != before
+        await asyncio.sleep(1.0)
+        stop.set()
+        await asyncio.gather(*running)
+
+        async def stored() -> bool:
+            ((all_, distinct),) = await market.rows(
+                "SELECT count(), uniqExact(decision_id) FROM market.feedback"
+            )
+            assert all_ == distinct
+            return bool(distinct >= len(decisions))
+
+        await polled(stored, "everything stored once", 60.0)

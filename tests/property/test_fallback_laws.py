@@ -1,0 +1,224 @@
+"""Laws of falling back: nobody twice for nothing, nothing past the deadline, no amplification."""
+
+from __future__ import annotations
+
+import math
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bidding.fallback import (
+    Aim,
+    Budget,
+    Candidate,
+    Forecast,
+    Standings,
+    Stop,
+    StopReason,
+    Try,
+    WaitRules,
+    first_token_timeout_ms,
+    hedge_after_ms,
+    is_too_slow,
+    next_step,
+)
+from bidding.outcome import FailureClass, tries_next_offer
+
+RULES = WaitRules()
+forecasts = st.builds(
+    Forecast,
+    ttft_log_ms=st.floats(math.log(5), math.log(20_000)),
+    ttft_log_sd=st.floats(0.01, 2.5),
+    tpot_log_ms=st.floats(math.log(0.1), math.log(200)),
+    tpot_log_sd=st.floats(0.0, 1.0),
+)
+times = st.none() | st.floats(-1000.0, 60_000.0)
+aims = st.builds(
+    Aim,
+    hard_ms=st.floats(0.0, 600_000.0),
+    ttft_ms=times,
+    latency_ms=times,
+    n_tokens=st.floats(0.0, 5000.0),
+)
+candidates = st.lists(
+    st.builds(
+        Candidate,
+        offer=st.sampled_from("abcdef"),
+        good_standing=st.booleans(),
+        full=st.booleans(),
+        busy_ms=st.sampled_from([0.0, 0.0, 30.0, 20_000.0]),
+    ),
+    max_size=6,
+    unique_by=lambda c: c.offer,
+)
+ends = st.lists(
+    st.tuples(
+        st.sampled_from("abcdef"),
+        st.sampled_from([f for f in FailureClass if f is not FailureClass.OK]),
+    ),
+    max_size=6,
+)
+
+
+@given(own=st.none() | forecasts, other=st.none() | forecasts, aim=aims)
+def test_the_wait_is_within_what_is_left(
+    own: Forecast | None, other: Forecast | None, aim: Aim
+) -> None:
+    wait = first_token_timeout_ms(own, other, aim, RULES)
+    assert 0.0 <= wait <= min(aim.hard_ms, RULES.most_ms)
+    assert wait >= min(RULES.least_ms, aim.hard_ms)
+
+
+@given(own=forecasts, other=forecasts, aim=aims)
+def test_a_sound_offer_is_seldom_abandoned(own: Forecast, other: Forecast, aim: Aim) -> None:
+    wait = first_token_timeout_ms(own, other, aim, RULES)
+    hasty = own.ttft_ms(RULES.hasty_tail)
+    assert wait >= min(hasty, aim.hard_ms, RULES.most_ms) * 0.999
+
+
+@given(own=forecasts, other=forecasts, aim=aims)
+def test_having_a_runner_up_never_makes_us_wait_longer(
+    own: Forecast, other: Forecast, aim: Aim
+) -> None:
+    alone = first_token_timeout_ms(own, None, aim, RULES)
+    assert first_token_timeout_ms(own, other, aim, RULES) <= alone * 1.000001
+
+
+@given(
+    ttft=st.floats(50.0, 300.0),
+    sd=st.floats(0.05, 0.4),
+    slack=st.floats(4.0, 20.0),
+)
+def test_an_offer_slowed_tenfold_leaves_its_runner_up_enough_time(
+    ttft: float, sd: float, slack: float
+) -> None:
+    offer = Forecast(math.log(ttft), sd, math.log(1.0))
+    target = offer.ttft_ms(0.99) * slack
+    wait = first_token_timeout_ms(offer, offer, Aim(60_000.0, ttft_ms=target), RULES)
+    if wait > RULES.least_ms:
+        assert wait < ttft * 10.0
+    assert wait + offer.ttft_ms(0.9) <= max(target, RULES.least_ms + offer.ttft_ms(0.9)) * 1.001
+
+
+@given(first=forecasts, second=forecasts, aim=aims)
+def test_a_hedge_comes_in_time_and_where_it_is_likelier(
+    first: Forecast, second: Forecast, aim: Aim
+) -> None:
+    after = hedge_after_ms(first, second, aim)
+    if after is None:
+        return
+    by_first, by_second = aim.first_token_by_ms(first), aim.first_token_by_ms(second)
+    assert by_first is not None
+    assert by_second is not None
+    assert 0.0 < after < by_second
+    shown = first.p_first_within(after)
+    chance = (first.p_first_within(by_first) - shown) / (1.0 - shown) if shown < 1.0 else 0.0
+    assert second.p_first_within(by_second - after) > chance
+
+
+@given(
+    ranked=candidates,
+    ended=ends,
+    remaining=st.floats(-100.0, 10_000.0),
+    budget=st.booleans(),
+    same=st.booleans(),
+    jitter=st.floats(0.0, 1.0),
+)
+def test_steps(
+    ranked: list[Candidate],
+    ended: list[tuple[str, FailureClass]],
+    remaining: float,
+    budget: bool,
+    same: bool,
+    jitter: float,
+) -> None:
+    step = next_step(
+        ranked,
+        ended,
+        remaining_ms=remaining,
+        budget_allows=budget,
+        same_offer_allows=same,
+        rules=RULES,
+        jitter=jitter,
+    )
+    if ended and not tries_next_offer(ended[-1][1]):
+        assert step == Stop(StopReason.FINAL)
+    if isinstance(step, Stop):
+        assert step.retry_after_ms >= 0.0
+        return
+    assert remaining >= RULES.min_useful_ms
+    assert len(ended) < RULES.max_attempts
+    chosen = ranked[step.place]
+    assert not chosen.full
+    tried = {offer for offer, _ in ended}
+    if chosen.offer in tried:
+        assert same
+        assert chosen.offer == ended[-1][0]
+        assert step.delay_ms < remaining
+        untried = [c for c in ranked if c.offer not in tried and not c.full and not c.busy_ms]
+        assert all(not c.good_standing for c in untried)
+        return
+    assert step.delay_ms == 0.0
+    assert chosen.busy_ms == 0.0
+    assert not ended or chosen.good_standing or budget
+    for better in ranked[: step.place]:
+        skipped = better.offer in tried or better.full or better.busy_ms > 0.0
+        assert skipped or (not better.good_standing and not budget)
+
+
+@given(st.lists(st.booleans(), min_size=1, max_size=400))
+def test_a_budget_is_never_exceeded_beyond_its_savings(wants: list[bool]) -> None:
+    budget = Budget(share=0.1, burst=10.0)
+    spent = 0
+    for want in wants:
+        budget.earn()
+        if want and budget.allows():
+            budget.spend()
+            spent += 1
+    assert spent <= 0.1 * len(wants) + 10.0
+
+
+def test_standing_follows_the_last_attempt_that_taught_something() -> None:
+    standings = Standings(bound=2)
+    standings.note("a", FailureClass.SERVER_ERROR)
+    assert not standings.good("a")
+    standings.note("a", FailureClass.CANCELLED)
+    assert not standings.good("a")
+    standings.note("a", FailureClass.OK)
+    assert standings.good("a")
+    for offer in "abc":
+        standings.note(offer, FailureClass.RATE_LIMITED)
+    assert standings.good("a")
+    assert not standings.good("c")
+
+
+@given(
+    elapsed=st.floats(0.0, 10_000.0),
+    writing=st.floats(0.0, 10_000.0),
+    n=st.integers(0, 2000),
+    aim=aims,
+    other=st.none() | forecasts,
+)
+def test_a_stream_is_dropped_only_for_one_who_can_still_make_it(
+    elapsed: float, writing: float, n: int, aim: Aim, other: Forecast | None
+) -> None:
+    slow = is_too_slow(
+        elapsed_ms=elapsed, writing_ms=writing, n_written=n, aim=aim, runner_up=other, rules=RULES
+    )
+    if slow:
+        assert other is not None
+        assert aim.latency_ms is not None
+        assert other.finish_ms(RULES.finish_tail, aim.n_tokens) <= aim.latency_ms - elapsed
+
+
+def test_two_sellers_down_do_not_keep_the_third_from_being_asked() -> None:
+    ranked = [Candidate("a", False), Candidate("b", False), Candidate("c", True)]
+    step = next_step(
+        ranked,
+        [("a", FailureClass.CONNECT)],
+        remaining_ms=1000.0,
+        budget_allows=False,
+        same_offer_allows=False,
+        rules=RULES,
+    )
+    assert step == Try(2)

@@ -1,0 +1,95 @@
+"""The shipped figures: big enough, varied enough, and what their sources say."""
+
+from __future__ import annotations
+
+import statistics
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from bidding.market import Capability
+from broker.paper import roster
+from broker.paper.behaviour import Behaviour
+from broker.paper.market_data import load
+from broker.paper.remake import price_list, remake
+from broker.paper.tasks import TASKS, generate
+
+PUBLIC_DATA = Path(__file__).parents[5] / "shared" / "data"
+PRICES_ON = datetime(2026, 11, 24, tzinfo=UTC)
+
+
+def expected_cost_nusd(model: str, price: tuple[int, int]) -> float:
+    behaviour = Behaviour(load(), seed=0)
+    items = [generate("math", seed) for seed in range(200)]
+    found = [behaviour.counterfactual(model, item) for item in items]
+    return statistics.mean(
+        (f.input_tokens * price[0] + f.output_tokens * price[1]) / 1e6 for f in found
+    )
+
+
+def test_a_market_of_many_providers_models_and_offers() -> None:
+    catalogue = load().catalogue.checked()
+    assert len(catalogue.providers) >= 10
+    assert len(catalogue.models) >= 25
+    assert len(catalogue.offers) >= 100
+    assert {p.wire for p in catalogue.providers} == {"openai", "anthropic"}
+    assert sum(p.wire == "anthropic" for p in catalogue.providers) >= 2
+    assert sum(p.jurisdiction == "eu" for p in catalogue.providers) >= 3
+    assert any(o.region == "eu" for o in catalogue.offers)
+    assert any(p.retention_days == 0 for p in catalogue.providers)
+    assert any(p.trains for p in catalogue.providers)
+    assert tuple(catalogue.tasks) == TASKS
+
+
+def test_models_promise_nothing_that_their_sellers_wire_cannot_carry() -> None:
+    catalogue = load().catalogue
+    models = {model.id: model for model in catalogue.models}
+    beyond = Capability.JSON_SCHEMA | Capability.N_CHOICES | Capability.SEED | Capability.LOGPROBS
+    for offer in catalogue.offers:
+        if catalogue.provider(offer.provider).wire == "anthropic":
+            assert not models[offer.model].mask & beyond, offer.id
+
+
+def test_prices_span_two_orders_of_magnitude() -> None:
+    prices = [o.prices.output_nusd_per_mtok for o in load().catalogue.offers]
+    assert max(prices) > 100 * min(prices)
+
+
+def test_wire_names_are_unique_at_each_provider() -> None:
+    names = [(o.provider, o.wire_model) for o in load().catalogue.offers]
+    assert len(set(names)) == len(names)
+
+
+def test_shipped_prices_are_those_of_genai_prices() -> None:
+    shipped = {o.id: o.prices for o in load().catalogue.offers}
+    for row in roster.offers():
+        offer_id = f"{row.provider}/{row.model}" + (f"@{row.region}" if row.region else "")
+        assert shipped[offer_id] == price_list(row, PRICES_ON), offer_id
+
+
+def test_the_best_model_is_far_dearer_than_one_that_is_good_enough() -> None:
+    data = load()
+    behaviour = Behaviour(data, seed=0)
+    items = [generate(TASKS[i % 4], i) for i in range(2000)]
+    quality = {
+        model: statistics.mean(behaviour.right_share(model, item.difficulty) for item in items)
+        for model in data.skills
+    }
+    best = max(quality, key=lambda model: quality[model])
+
+    def cheapest(model: str) -> float:
+        return min(
+            expected_cost_nusd(model, (o.prices.input_nusd_per_mtok, o.prices.output_nusd_per_mtok))
+            for o in data.catalogue.offers
+            if o.model == model
+        )
+
+    good_enough = [model for model, share in quality.items() if share >= 0.96]
+    assert min(cheapest(model) for model in good_enough) < 0.2 * cheapest(best)
+    assert quality["llama-3.1-8b"] < 0.90
+
+
+@pytest.mark.skipif(not PUBLIC_DATA.exists(), reason="public data (../shared/data) is not here")
+def test_the_shipped_file_is_what_remake_makes() -> None:
+    assert remake(PUBLIC_DATA, PRICES_ON) == load()

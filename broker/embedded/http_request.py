@@ -16,7 +16,7 @@ import uuid
 import zlib
 from typing import Final, Protocol
 
-import lz4.frame  # type: ignore[import-untyped]
+import lz4.frame
 import msgspec
 from aiohttp import web
 

@@ -48,7 +48,7 @@ def decide(
         cost = _with_warm_cache(view, slate, request, cost)
     scores = policy.score(slate, request, cost, params, seed)
     if request.incumbent is not None:
-        scores = scores + _switching_nusd(view, slate, request, params)
+        scores = scores + _switching_nusd(view, slate, request, params) * request.worth_scale
     no_bids = slate.no_bids
     ceiling = _ceiling_nusd(request)
     n_bids = len(slate.rows)

@@ -8,7 +8,7 @@ holds the prompt itself.
 from __future__ import annotations
 
 import math
-from typing import Annotated, Literal
+from typing import Annotated, Final, Literal
 
 import msgspec
 from msgspec import Meta, Struct, field
@@ -18,6 +18,7 @@ from bidding.market import Capability
 Share = Annotated[float, Meta(ge=0.0, le=1.0)]
 PositiveMs = Annotated[float, Meta(gt=0.0, le=3_600_000.0)]
 Usd = Annotated[float, Meta(ge=0.0, le=1_000_000.0)]
+MAX_MONEY_PRICE: Final = 1e6
 Label = Annotated[str, Meta(min_length=1, max_length=128, pattern=r"^[A-Za-z0-9._:/@-]+$")]
 
 
@@ -93,9 +94,14 @@ class BidRequest(Struct, frozen=True, kw_only=True):
     features : tuple of float
         Prompt features for the quality model (never the prompt); may be empty.
     incumbent : str or None
-        Offer that served this session last; `incumbent_cached_tokens` of the prompt are warm there.
+        Offer that served this session last; `incumbent_cached_tokens` of the prompt are warm
+        there, and `incumbent_blocks` of the history (reasoning, tool calls in a seller's own
+        form) would be rewritten or lost with a model of another family.
     reserve_nusd : float
         Most this request may be expected to cost, from the app's cap and the tenant's budget.
+    money_price : float
+        κ, the dual price of the buyer's budget: a dollar counts as 1 + κ dollars against what
+        an answer is worth. 0 where money is not short.
     """
 
     tenant: str
@@ -110,10 +116,18 @@ class BidRequest(Struct, frozen=True, kw_only=True):
     incumbent_cached_tokens: int = 0
     reserve_nusd: float = math.inf
     streaming: bool = False
+    incumbent_blocks: int = 0
+    money_price: float = 0.0
 
     @property
     def class_key(self) -> str:
         return self.sla.class_key(self.tenant, self.task)
+
+    @property
+    def worth_scale(self) -> float:
+        """1 / (1 + κ): what a dollar's worth of answer may cost. Out of bounds, κ counts as 0."""
+        kappa = self.money_price
+        return 1.0 / (1.0 + kappa) if 0.0 < kappa <= MAX_MONEY_PRICE else 1.0
 
 
 def decode_sla(raw: bytes | msgspec.Raw) -> Sla:

@@ -1,7 +1,8 @@
 """Prices of quality and punctuality: least cost + harm − λ·P(good) − μ·P(on time).
 
 Optimistic (UCB) in what is uncertain about a model's quality, so that a newcomer is tried where
-it may be worth it. This is the broker's own policy; `bidding.pacing` sets λ and μ.
+it may be worth it. This is the broker's own policy; `bidding.pacing` sets λ and μ. Where the
+buyer's budget is short, all but the cost counts 1 / (1 + κ): a score stays in dollars to pay.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ class Priced:
     def score(
         self, slate: Slate, request: BidRequest, cost_nusd: Floats, params: Params, seed: int
     ) -> Floats:
-        return cost_nusd - slate.worth_nusd
+        return cost_nusd - slate.worth_nusd * request.worth_scale
 
 
 class PricedThompson:
@@ -42,9 +43,9 @@ class PricedThompson:
     ) -> Floats:
         noise = 0.5 * slate.p_good_sd * normals(seed, len(slate.rows))
         sampled = np.clip(slate.p_good + noise, 0.0, 1.0)
-        return (
-            cost_nusd
-            + slate.harm_nusd
-            - slate.quality_price_nusd * sampled
-            - slate.punctuality_price_nusd * slate.p_on_time
+        worth = (
+            slate.quality_price_nusd * sampled
+            + slate.punctuality_price_nusd * slate.p_on_time
+            - slate.harm_nusd
         )
+        return cost_nusd - worth * request.worth_scale

@@ -175,6 +175,21 @@ def test_a_warm_cache_is_priced_in() -> None:
     assert decision.winner.offer == "p2/m1"
 
 
+def test_short_money_buys_cheaper_and_a_nonsense_price_of_money_changes_nothing() -> None:
+    view = book().view(1)
+    bought = [
+        decide(view, ask(sla=Sla(value_usd=0.002), money_price=kappa), STILL, 1).ranked[0]
+        for kappa in (0.0, 1.0, 10.0, 1e6)
+    ]
+    costs = [bid.cost_nusd for bid in bought]
+    assert costs == sorted(costs, reverse=True)
+    assert costs[0] > costs[-1]
+    assert bought[-1].offer == "p0/m0"
+    for nonsense in (-1.0, float("nan"), float("inf")):
+        odd = decide(view, ask(sla=Sla(value_usd=0.002), money_price=nonsense), STILL, 1)
+        assert odd.ranked[0] == bought[0]
+
+
 def test_nobody_to_bid_is_an_answer_not_an_error() -> None:
     decision = decide(book().view(1), ask(candidates=("nobody",)), STILL, 1)
     assert decision.winner is None

@@ -44,6 +44,13 @@ async def kill(control_url: str, offer: str) -> None:
     await _patch(f"{control_url}/control/sellers/{provider}", {"add": [{"kind": "die"}]})
 
 
+async def heal(control_url: str, offer: str) -> None:
+    """Clear all that was done to an offer and to its provider."""
+    provider, _, model = offer.partition("/")
+    await _patch(f"{control_url}/control/sellers/{provider}/{model}", {"faults": []})
+    await _patch(f"{control_url}/control/sellers/{provider}", {"faults": []})
+
+
 async def _patch(url: str, change: Mapping[str, object]) -> None:
     async with aiohttp.ClientSession() as session, session.patch(url, json=change) as response:
         response.raise_for_status()

@@ -20,7 +20,7 @@ from rich.live import Live
 
 from analytics.store import Store
 from broker.demo.classes import CLASSES
-from broker.demo.faults import kill, most_bought, recovery_s, slow_down
+from broker.demo.faults import heal, kill, most_bought, recovery_s, slow_down
 from broker.demo.screen import Counts, OfferLine, screen
 from broker.demo.tally import Bought, totals, yardsticks
 from broker.demo.traffic import Traffic
@@ -31,6 +31,9 @@ from broker.up import Up
 _SETTLE_S = 20.0
 _SLOWER = 10.0
 _RATE = 24.0
+_ROUND_S = 90.0
+_KEPT = 50_000
+"""Requests remembered where there is no limit: about half an hour of them."""
 
 
 class DemoSettings(Struct, frozen=True, kw_only=True):
@@ -87,23 +90,31 @@ class Demo:
         return await self._figures()
 
     async def _faults(self, begun_s: float) -> None:
-        length_s = self._settings.seconds or 90.0
-        control_url = self._control_url
-        await asyncio.sleep(max(0.0, begun_s + length_s / 3 - time.monotonic()))
-        slowed = most_bought(self._requests, time.monotonic())
-        if slowed is None:
-            return
-        self._fault_s["slow"] = time.monotonic()
-        await slow_down(control_url, slowed, _SLOWER)
-        self._note(f"{slowed}, the most bought offer, is slowed tenfold")
-        await asyncio.sleep(max(0.0, begun_s + 2 * length_s / 3 - time.monotonic()))
-        provider = slowed.partition("/")[0]
-        killed = most_bought(self._requests, time.monotonic(), other_than=provider)
-        if killed is None:
-            return
-        self._fault_s["death"] = time.monotonic()
-        await kill(control_url, killed)
-        self._note(f"{killed.partition('/')[0]}, the most bought provider, is dead")
+        """The two faults; again and again, each healed before the next, where there is no limit."""
+        length_s = self._settings.seconds or _ROUND_S
+        round_s = begun_s
+        while True:
+            await _until(round_s + length_s / 3)
+            slowed = most_bought(self._requests, time.monotonic())
+            if slowed is not None:
+                self._fault_s["slow"] = time.monotonic()
+                await slow_down(self._control_url, slowed, _SLOWER)
+                self._note(f"{slowed}, the most bought offer, is slowed tenfold")
+            await _until(round_s + 2 * length_s / 3)
+            spared = "" if slowed is None else slowed.partition("/")[0]
+            killed = most_bought(self._requests, time.monotonic(), other_than=spared)
+            if killed is not None:
+                self._fault_s["death"] = time.monotonic()
+                await kill(self._control_url, killed)
+                self._note(f"{killed.partition('/')[0]}, the most bought provider, is dead")
+            if self._settings.seconds is not None:
+                return
+            round_s += length_s
+            await _until(round_s)
+            for offer in filter(None, (slowed, killed)):
+                await heal(self._control_url, offer)
+            self._note("both are well again")
+            del self._requests[:-_KEPT]
 
     @property
     def _control_url(self) -> str:
@@ -209,6 +220,11 @@ class Demo:
         owed = dict(answer.rows)
         for bought in self._requests:
             bought.usd = owed.get(bought.decision_id, bought.usd)
+
+
+async def _until(at_s: float) -> None:
+    """Sleep until `at_s` on the monotonic clock."""
+    await asyncio.sleep(max(0.0, at_s - time.monotonic()))
 
 
 def broken_promises(figures: dict[str, Any]) -> list[str]:

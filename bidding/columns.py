@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from bidding.market import Catalogue, PriceList
+from bidding.market import Capability, Catalogue, Offer, PriceList
 from bidding.units import TOKENS_PER_MTOK
 
 Floats = NDArray[np.float64]
@@ -77,7 +77,10 @@ def offer_columns(catalogue: Catalogue) -> OfferColumns:
             [o.region or p.jurisdiction for o, p in zip(offers, of_provider, strict=True)],
             dtype=object,
         ),
-        capabilities=np.array([int(m.mask) for m in of_model], dtype=np.int64),
+        capabilities=np.array(
+            [int(m.mask & ~_lacks(o)) for o, m in zip(offers, of_model, strict=True)],
+            dtype=np.int64,
+        ),
         context_window=np.array([m.context_window for m in of_model], dtype=np.float64),
         max_output_tokens=np.array([m.max_output_tokens for m in of_model], dtype=np.float64),
         retains=np.array([p.retention_days > 0 for p in of_provider], dtype=bool),
@@ -89,6 +92,10 @@ def offer_columns(catalogue: Catalogue) -> OfferColumns:
         ),
         smallest_context=float(min((m.context_window for m in of_model), default=0)),
     )
+
+
+def _lacks(offer: Offer) -> Capability:
+    return Capability.from_names(offer.lacks)
 
 
 @dataclass(frozen=True, slots=True)

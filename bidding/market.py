@@ -17,12 +17,17 @@ from msgspec import Meta, Struct, field
 from bidding.errors import BadCatalogue, UnknownModel
 from bidding.units import tokens_cost_nusd
 
-Wire = Literal["openai", "anthropic"]
+Wire = Literal["openai", "anthropic", "gemini", "vertex", "bedrock", "cohere", "litellm"]
 NonNegative = Annotated[int, Meta(ge=0)]
 
 
 class Capability(enum.IntFlag):
-    """What a model can do beyond text in, text out; a request's needs are a mask of these."""
+    """What a model can do beyond text in, text out; a request's needs are a mask of these.
+
+    Those up to `SEED` are listed by the models that can. The rest (`COMMON`) every chat model
+    has unless its offer is known to lack it: what a wire format has no word for, what a seller
+    refuses, what a model was not made to take.
+    """
 
     TOOLS = 1
     VISION = 2
@@ -34,6 +39,18 @@ class Capability(enum.IntFlag):
     PROMPT_CACHE = 128
     N_CHOICES = 256
     SEED = 512
+    CHAT = 1 << 10
+    STOP = 1 << 11
+    TOP_K = 1 << 12
+    LOGIT_BIAS = 1 << 13
+    PENALTIES = 1 << 14
+    IMAGE_URL = 1 << 15
+    FORCED_TOOL = 1 << 16
+    NAMED_TOOL = 1 << 17
+    NO_TOOL = 1 << 18
+    SERIAL_TOOLS = 1 << 19
+    DIMENSIONS = 1 << 20
+    TOKEN_INPUT = 1 << 21
 
     @classmethod
     def from_names(cls, names: Iterable[str]) -> Capability:
@@ -46,6 +63,13 @@ class Capability(enum.IntFlag):
     def names(self) -> list[str]:
         """Lower-case names of the bits set, in declaration order."""
         return [c.name.lower() for c in Capability if c in self and c.name]
+
+
+COMMON = Capability((1 << 22) - (1 << 10))
+"""What need not be listed: `IMAGE_URL` is images by address (where images are read at all),
+`FORCED_TOOL`, `NAMED_TOOL`, `NO_TOOL` the values of tool choice, `SERIAL_TOOLS` one call at a
+time; `DIMENSIONS` and `TOKEN_INPUT` concern embeddings.
+"""
 
 
 class PriceList(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -89,6 +113,8 @@ class Provider(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
     `retention_days` 0 means zero data retention; `trains` that prompts may train models.
     `limit_rpm` and `limit_tpm` are the quotas of our account there; None is unlimited.
+    `quirks` names its entry among the known providers where its id does not; `region` is what
+    its wire format needs to know beside the address (AWS region for signatures).
     """
 
     id: str
@@ -104,6 +130,8 @@ class Provider(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     limit_rpm: Annotated[int, Meta(gt=0)] | None = None
     limit_tpm: Annotated[int, Meta(gt=0)] | None = None
     limit_concurrency: Annotated[int, Meta(gt=0)] = 1024
+    quirks: str | None = None
+    region: str | None = None
 
 
 class Model(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -118,11 +146,17 @@ class Model(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
     @property
     def mask(self) -> Capability:
-        return Capability.from_names(self.capabilities)
+        """What it can do, `COMMON` included; one that makes embeddings does not chat."""
+        listed = Capability.from_names(self.capabilities)
+        if Capability.EMBEDDINGS in listed:
+            return listed | Capability.DIMENSIONS | Capability.TOKEN_INPUT
+        return listed | COMMON
 
 
 class Offer(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """One model at one provider: what is bought. `upstream_model` is its name over there."""
+    """One model at one provider: what is bought. `upstream_model` is its name over there;
+    `lacks` are capabilities of the model that this offer does not have.
+    """
 
     provider: str
     model: str
@@ -130,6 +164,7 @@ class Offer(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     region: str | None = None
     upstream_model: str | None = None
     enabled: bool = True
+    lacks: list[str] = []
 
     @property
     def id(self) -> str:
@@ -161,6 +196,9 @@ class Catalogue(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
             if unknown:
                 faults.append(f"model {model.id}: unknown capabilities {unknown}")
         for offer in self.offers:
+            unknown = [c for c in offer.lacks if c.upper() not in Capability.__members__]
+            if unknown:
+                faults.append(f"offer {offer.id}: unknown capabilities {unknown}")
             if offer.provider not in providers:
                 faults.append(f"offer {offer.id}: unknown provider {offer.provider!r}")
             if offer.model not in models:

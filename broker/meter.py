@@ -16,6 +16,7 @@ from broker.wire.neutral import (
     ThinkingDelta,
     ToolCallDelta,
     Usage,
+    Vector,
     is_visible,
 )
 from broker.wire.tokens import estimate_text_tokens
@@ -58,6 +59,8 @@ class Meter:
                 self._texts.append(event.arguments or event.name or "")
             elif isinstance(event, ThinkingDelta):
                 self._thinking_chars += len(event.text)
+            elif isinstance(event, Vector):
+                pass
             elif isinstance(event, Usage):
                 self._usage = event
                 continue

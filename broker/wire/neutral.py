@@ -10,7 +10,7 @@ one path to test, and a non-streaming app may well be served from a streaming se
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Literal, TypeAlias
 
 from msgspec import Raw, Struct, field
@@ -104,12 +104,20 @@ class ResponseFormat(Struct, frozen=True, kw_only=True):
     strict: bool | None = None
 
 
+class Embedding(Struct, frozen=True, kw_only=True):
+    """What to make vectors of: texts, or lists of token ids; `dimensions` shortens them."""
+
+    inputs: tuple[str | tuple[int, ...], ...]
+    dimensions: int | None = None
+
+
 class NeutralRequest(Struct, kw_only=True):
     """One request, whichever surface it came by.
 
     `model` and `models` are what the app named (the market resolves them), `sla` what it asked
     of the market. `thinking_tokens` is a reasoning budget in tokens, `effort` the same in words.
     `show_thinking` says that the surface passes reasoning on to the app, which makes it output.
+    With `embedding` it asks for vectors of that, and has no messages.
     """
 
     model: str
@@ -141,6 +149,7 @@ class NeutralRequest(Struct, kw_only=True):
     user: str | None = None
     metadata: dict[str, str] = field(default_factory=dict)
     prompt_cache_key: str | None = None
+    embedding: Embedding | None = None
 
 
 class Usage(Struct, frozen=True, kw_only=True):
@@ -197,6 +206,13 @@ class ToolCallDelta(Struct, frozen=True):
     choice: int = 0
 
 
+class Vector(Struct, frozen=True):
+    """The embedding of input `index`."""
+
+    index: int
+    values: tuple[float, ...]
+
+
 class Finish(Struct, frozen=True):
     """Choice `choice` is complete; `stop_sequence` is the one that ended it, where known."""
 
@@ -220,7 +236,15 @@ class Failed(Struct, frozen=True, kw_only=True):
 
 
 Event: TypeAlias = (
-    Started | TextDelta | RefusalDelta | ThinkingDelta | ToolCallDelta | Finish | Usage | Failed
+    Started
+    | TextDelta
+    | RefusalDelta
+    | ThinkingDelta
+    | ToolCallDelta
+    | Vector
+    | Finish
+    | Usage
+    | Failed
 )
 
 
@@ -237,9 +261,10 @@ class Choice(Struct, kw_only=True):
 
 
 class Answer(Struct, kw_only=True):
-    """A whole answer: its choices in order, and its usage if it came."""
+    """A whole answer: its choices (or vectors) in order, and its usage if it came."""
 
     choices: tuple[Choice, ...]
+    vectors: tuple[Vector, ...] = ()
     usage: Usage | None = None
     id: str = ""
     model: str = ""
@@ -250,7 +275,7 @@ def is_visible(event: Event, request: NeutralRequest) -> bool:
     kind = type(event)
     if kind is TextDelta or kind is RefusalDelta:
         return bool(event.text)  # type: ignore[union-attr]
-    if kind is ToolCallDelta:
+    if kind is ToolCallDelta or kind is Vector:
         return True
     return kind is ThinkingDelta and request.show_thinking
 
@@ -302,6 +327,7 @@ def collect(events: Iterable[Event]) -> Answer:
     growing: dict[int, _Growing] = {}
     usage: Usage | None = None
     started = Started()
+    vectors: list[Vector] = []
     for event in events:
         if isinstance(event, Usage):
             usage = event
@@ -310,6 +336,9 @@ def collect(events: Iterable[Event]) -> Answer:
             started = event
             continue
         if isinstance(event, Failed):
+            continue
+        if isinstance(event, Vector):
+            vectors.append(event)
             continue
         into = growing.get(event.choice)
         if into is None:
@@ -331,14 +360,25 @@ def collect(events: Iterable[Event]) -> Answer:
         else:
             into.refusal.append(event.text)
     choices = tuple(growing[i].choice() for i in sorted(growing))
-    return Answer(choices=choices, usage=usage, id=started.id, model=started.model)
+    vectors.sort(key=lambda v: v.index)
+    return Answer(
+        choices=choices, vectors=tuple(vectors), usage=usage, id=started.id, model=started.model
+    )
 
 
 def needs(request: NeutralRequest) -> Capability:
     """What an offer must be able to do to serve `request` whole; nothing is silently dropped."""
-    mask = Capability(0)
+    embedding = request.embedding
+    if embedding is not None:
+        mask = Capability.EMBEDDINGS
+        if embedding.dimensions is not None:
+            mask |= Capability.DIMENSIONS
+        if any(not isinstance(x, str) for x in embedding.inputs):
+            mask |= Capability.TOKEN_INPUT
+        return mask
+    mask = Capability.CHAT
     if request.tools:
-        mask |= Capability.TOOLS
+        mask |= Capability.TOOLS | _tool_needs(request)
     if request.response_format is not None:
         mask |= Capability.JSON_SCHEMA
     if request.effort not in (None, "none") or request.thinking_tokens:
@@ -351,12 +391,37 @@ def needs(request: NeutralRequest) -> Capability:
         mask |= Capability.N_CHOICES
     if request.seed is not None:
         mask |= Capability.SEED
-    if any(_has_image(m.parts) for m in request.messages):
+    if request.stop:
+        mask |= Capability.STOP
+    if request.top_k is not None:
+        mask |= Capability.TOP_K
+    if request.logit_bias:
+        mask |= Capability.LOGIT_BIAS
+    if request.presence_penalty or request.frequency_penalty:
+        mask |= Capability.PENALTIES
+    images = [i for m in request.messages for i in _images(m.parts)]
+    if images:
         mask |= Capability.VISION
+        if any(i.url is not None for i in images):
+            mask |= Capability.IMAGE_URL
     return mask
 
 
-def _has_image(parts: tuple[Part, ...]) -> bool:
-    return any(
-        isinstance(p, Image) or (isinstance(p, ToolResult) and _has_image(p.parts)) for p in parts
-    )
+def _tool_needs(request: NeutralRequest) -> Capability:
+    mask = Capability(0)
+    if request.parallel_tool_calls is False:
+        mask |= Capability.SERIAL_TOOLS
+    mode = request.tool_choice.mode if request.tool_choice is not None else "auto"
+    if mode == "none":
+        return mask | Capability.NO_TOOL
+    if mode == "named":
+        return mask | Capability.NAMED_TOOL | Capability.FORCED_TOOL
+    return mask | Capability.FORCED_TOOL if mode == "required" else mask
+
+
+def _images(parts: tuple[Part, ...]) -> Iterator[Image]:
+    for part in parts:
+        if isinstance(part, Image):
+            yield part
+        elif isinstance(part, ToolResult):
+            yield from _images(part.parts)

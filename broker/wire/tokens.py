@@ -50,6 +50,11 @@ def estimate_text_tokens(text: str) -> int:
 
 def estimate_tokens(request: NeutralRequest) -> int:
     """Tokens of the whole prompt with its tools, as a seller would bill them, estimated."""
+    if request.embedding is not None:
+        return sum(
+            estimate_text_tokens(x) if isinstance(x, str) else len(x)
+            for x in request.embedding.inputs
+        )
     total = 3
     for message in request.messages:
         total += TOKENS_PER_MESSAGE

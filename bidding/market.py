@@ -51,6 +51,7 @@ class Capability(enum.IntFlag):
     SERIAL_TOOLS = 1 << 19
     DIMENSIONS = 1 << 20
     TOKEN_INPUT = 1 << 21
+    JSON_OBJECT = 1 << 22
 
     @classmethod
     def from_names(cls, names: Iterable[str]) -> Capability:
@@ -65,7 +66,7 @@ class Capability(enum.IntFlag):
         return [c.name.lower() for c in Capability if c in self and c.name]
 
 
-COMMON = Capability((1 << 22) - (1 << 10))
+COMMON = Capability((1 << 23) - (1 << 10))
 """What need not be listed: `IMAGE_URL` is images by address (where images are read at all),
 `FORCED_TOOL`, `NAMED_TOOL`, `NO_TOOL` the values of tool choice, `SERIAL_TOOLS` one call at a
 time; `DIMENSIONS` and `TOKEN_INPUT` concern embeddings.

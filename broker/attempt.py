@@ -224,11 +224,11 @@ class Attempt:
         """By what the seller says it sends, rather than by what was asked for."""
         kind = reply.headers.get("content-type", "").partition(";")[0].strip().lower()
         if kind == "application/json" or kind.endswith("+json"):
-            self._reader = self._dialect.reader(stream=False)
+            self._reader = self._dialect.reader(stream=False, seat=self.seat)
         elif kind == "text/event-stream":
-            self._reader = self._dialect.reader(stream=True)
+            self._reader = self._dialect.reader(stream=True, seat=self.seat)
         elif kind in ("", "text/plain", "application/octet-stream") or "eventstream" in kind:
-            self._reader = self._dialect.reader(stream=self._stream)
+            self._reader = self._dialect.reader(stream=self._stream, seat=self.seat)
         else:
             self._fail(malformed("content-type"))
 
@@ -246,7 +246,9 @@ class Attempt:
                     body += piece
         except (TimeoutError, AttemptFailed):
             body.clear()
-        self._fail(self._dialect.refusal(reply.status, bytes(body[:MAX_ERROR_BYTES]), wait))
+        self._fail(
+            self._dialect.refusal(reply.status, bytes(body[:MAX_ERROR_BYTES]), wait, self.seat)
+        )
 
     async def _batch(self) -> list[Event]:
         """The events in the next piece of the body; sets `failed` or `_at_eof` as it must."""

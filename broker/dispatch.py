@@ -46,8 +46,8 @@ from bidding.fallback import (
 from bidding.outcome import CENSORED, FailureClass
 from broker.attempt import Attempt, Order
 from broker.errors import DeadlineExceeded, SellersFailed
-from broker.providers.base import Dialect, Seat
-from broker.providers.dialects import DIALECTS
+from broker.providers.base import Seat
+from broker.providers.dialects import dialect_of
 from broker.upstream import Upstream
 from broker.wire.neutral import Answer, Event, Failed, Usage, collect
 from feeds.clock import Clock
@@ -359,7 +359,7 @@ class Dispatcher:
         return Attempt(
             order,
             seat,
-            _dialect(seat),
+            dialect_of(seat, order.request),
             n=len(order.attempts) + 1 + (1 if hedge else 0),
             n_inflight=n_inflight,
             hedge=hedge,
@@ -493,10 +493,6 @@ class Dispatcher:
             [(offer, str(failure)) for offer, failure in ended],
             retry_after_s=max(stop.retry_after_ms * 1e-3, 0.05),
         )
-
-
-def _dialect(seat: Seat) -> Dialect:
-    return DIALECTS[seat.provider.wire]
 
 
 def _less(counts: dict[str, int], key: str) -> None:

@@ -14,6 +14,7 @@ from analytics.recorder import Recording
 from bidding.errors import MarketError
 from bidding.market import Catalogue
 from broker.config import ConfigError, Settings
+from broker.providers.capable import completed, missing_packages
 from feeds.clock import SystemClock
 from feeds.estimate import Estimation
 
@@ -32,11 +33,14 @@ def read_catalogue(settings: Settings) -> Catalogue:
         raise ConfigError(["catalogue: missing; name a file of providers, models and offers"])
     try:
         content = Path(settings.catalogue).read_bytes()
-        return msgspec.json.decode(content, type=Catalogue).checked()
+        catalogue = completed(msgspec.json.decode(content, type=Catalogue).checked())
     except OSError as error:
         raise ConfigError([f"catalogue: {settings.catalogue}: {error.strerror}"]) from error
     except (msgspec.DecodeError, MarketError) as error:
         raise ConfigError([f"catalogue: {settings.catalogue}: {error}"]) from error
+    for provider, extra in missing_packages(catalogue).items():
+        logger.warning("offers of %s are disabled: install the extra [%s]", provider, extra)
+    return catalogue
 
 
 def on_signals(stop: Callable[[], None]) -> None:

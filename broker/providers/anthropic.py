@@ -25,6 +25,7 @@ from broker.providers.base import (
 )
 from broker.providers.base import usage_of as _usage_of
 from broker.providers.failures import SellerError, error_from, failed, read_error
+from broker.providers.model_rules import rules_for, sampling
 from broker.providers.sse import LineTooLong, SseParser
 from broker.wire.json_guard import ABSENT, present
 from broker.wire.neutral import (
@@ -52,6 +53,9 @@ DEFAULT_MAX_TOKENS = 4096
 THINKING_TOKENS = {"minimal": 1024, "low": 2048, "medium": 8192, "high": 16384, "xhigh": 32768}
 """Our words for reasoning effort as budgets in tokens; the vendor's minimum is 1,024."""
 
+EFFORTS = {"minimal": "low", "low": "low", "medium": "medium", "high": "high", "xhigh": "max"}
+"""The same for models that think by effort."""
+
 _encode = msgspec.json.Encoder().encode
 _CACHE = {"type": "ephemeral"}
 _EMPTY_SCHEMA = Raw(b'{"type":"object","properties":{}}')
@@ -78,7 +82,13 @@ def build_body(request: NeutralRequest, seat: Seat, *, stream: bool) -> bytes:
             "no user message", path="messages", remedy="add at least one message of role user"
         )
     body: dict[str, Any] = {"model": seat.offer.wire_model, "messages": messages}
+    output: dict[str, Any] = {}
+    rules = rules_for(seat)
     thinking = request.thinking_tokens or THINKING_TOKENS.get(request.effort or "none")
+    if thinking and rules.thinking == "adaptive":
+        body["thinking"] = {"type": "adaptive"}
+        output["effort"] = EFFORTS.get(request.effort or "", "high")
+        thinking = 0
     if thinking:
         body["thinking"] = {"type": "enabled", "budget_tokens": thinking}
         max_tokens = thinking + max(min(max_tokens, cap - thinking), 1)
@@ -86,18 +96,21 @@ def build_body(request: NeutralRequest, seat: Seat, *, stream: bool) -> bytes:
     fmt = request.response_format
     if fmt is not None:
         if fmt.kind == "json_schema" and fmt.schema is not None:
-            body["output_config"] = {"format": {"type": "json_schema", "schema": fmt.schema}}
+            output["format"] = {"type": "json_schema", "schema": fmt.schema}
         else:
             system.append({"type": "text", "text": _JSON_ONLY})
+    if output:
+        body["output_config"] = output
     if system:
         only = system[0]
         body["system"] = only["text"] if len(system) == 1 and len(only) == 2 else system
     if stream:
         body["stream"] = True
-    if request.temperature is not None and not thinking:
-        body["temperature"] = min(request.temperature, 1.0)
-    if request.top_p is not None:
-        body["top_p"] = request.top_p
+    temperature, top_p = sampling(request, rules, most=1.0)
+    if temperature is not None and not thinking:
+        body["temperature"] = temperature
+    if top_p is not None:
+        body["top_p"] = top_p
     if request.top_k is not None and not thinking:
         body["top_k"] = request.top_k
     if request.stop:
@@ -475,10 +488,12 @@ class AnthropicDialect:
             body=build_body(request, seat, stream=stream),
         )
 
-    def reader(self, *, stream: bool) -> Reader:
+    def reader(self, *, stream: bool, seat: Seat | None = None) -> Reader:
         return StreamReader() if stream else WholeReader()
 
-    def refusal(self, status: int, body: bytes, retry_after_s: float | None) -> Failed:
+    def refusal(
+        self, status: int, body: bytes, retry_after_s: float | None, seat: Seat | None = None
+    ) -> Failed:
         return failed(status, read_error(body), retry_after_s=retry_after_s)
 
 

@@ -64,9 +64,13 @@ class Dialect(Protocol):
         """
         ...
 
-    def reader(self, *, stream: bool) -> Reader: ...
+    def reader(self, *, stream: bool, seat: Seat | None = None) -> Reader:
+        """Reads the answer of `seat`; without one, of a seller that keeps to the format."""
+        ...
 
-    def refusal(self, status: int, body: bytes, retry_after_s: float | None) -> Failed:
+    def refusal(
+        self, status: int, body: bytes, retry_after_s: float | None, seat: Seat | None = None
+    ) -> Failed:
         """What an answer other than 200 means."""
         ...
 

@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 import msgspec
 
 from bidding.outcome import FailureClass as F
+from broker.providers.quirks import Quirks
 from broker.wire.json_guard import MAX_DEPTH, json_depth
 from broker.wire.neutral import Failed
 
@@ -195,6 +196,8 @@ def error_from(value: Any) -> SellerError:
     if isinstance(message, list) and message and isinstance(message[0], dict):
         message = message[0].get("msg")
     status = code if isinstance(code, int) and 400 <= code < 600 else 0
+    if isinstance(code, int) and not status:
+        code = str(code)
     return SellerError(
         code=code if isinstance(code, str) else "",
         kind=kind if isinstance(kind, str) else "",
@@ -203,10 +206,19 @@ def error_from(value: Any) -> SellerError:
     )
 
 
-def classify(status: int, error: SellerError) -> F:
-    """The failure class of a refusal; `status` 0 means the error came inside a 200."""
+def classify(status: int, error: SellerError, quirks: Quirks | None = None) -> F:
+    """The failure class of a refusal; `status` 0 means the error came inside a 200. What the
+    seller's own words mean (`quirks`) goes before what they mean elsewhere.
+    """
     code = _word(error.code)
     kind = _word(error.kind)
+    if quirks is not None and (quirks.error_codes or quirks.statuses):
+        own = {name.lower(): failure for name, failure in quirks.error_codes.items()}
+        for word in (code, kind):
+            if word in own:
+                return own[word]
+        if status in quirks.statuses:
+            return quirks.statuses[status]
     for word in (code, kind):
         if word in CODES:
             return CODES[word]
@@ -231,9 +243,10 @@ def failed(
     error: SellerError,
     *,
     retry_after_s: float | None = None,
+    quirks: Quirks | None = None,
 ) -> Failed:
     """The event that ends an attempt refused with `error`."""
-    failure = classify(status, error)
+    failure = classify(status, error, quirks)
     words = [str(status or "in-band"), _CODE.sub("", error.code or error.kind)[:48]]
     message = ""
     if failure in (F.BAD_REQUEST, F.CONTEXT_TOO_LONG, F.REFUSED):

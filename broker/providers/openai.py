@@ -9,6 +9,7 @@ has ended, with or without `[DONE]`; otherwise it is truncated, whatever the tra
 from __future__ import annotations
 
 from typing import Any
+from urllib.parse import quote, urlencode
 
 import msgspec
 from msgspec import Raw, Struct
@@ -25,6 +26,7 @@ from broker.providers.base import (
     usage_of,
 )
 from broker.providers.failures import error_from, failed, read_error
+from broker.providers.model_rules import led_by_user, rules_for, sampling
 from broker.providers.quirks import Quirks, quirks_of
 from broker.providers.sse import LineTooLong, SseParser
 from broker.wire.json_guard import ABSENT, present
@@ -70,17 +72,25 @@ BAD_FINISHES: dict[str, FailureClass] = {
 }
 
 
-def build_body(request: NeutralRequest, model: str, quirks: Quirks, *, stream: bool) -> bytes:
+def build_body(request: NeutralRequest, seat: Seat, quirks: Quirks, *, stream: bool) -> bytes:
     """The JSON body that asks for `request`."""
-    body: dict[str, Any] = {"model": model, "messages": _messages(request.messages)}
+    rules = rules_for(seat)
+    messages = request.messages if rules.system != "user" else led_by_user(request.messages)
+    body: dict[str, Any] = {
+        "model": seat.offer.wire_model,
+        "messages": _messages(messages, rules.system),
+    }
     if stream:
         body["stream"] = True
         if quirks.stream_usage:
             body["stream_options"] = {"include_usage": True}
     if request.max_output_tokens is not None:
-        body[quirks.max_tokens] = request.max_output_tokens
-    if request.temperature is not None:
-        body["temperature"] = min(request.temperature, quirks.max_temperature)
+        body[rules.max_tokens or quirks.max_tokens] = request.max_output_tokens
+    temperature, top_p = sampling(request, rules, most=quirks.max_temperature)
+    if temperature is not None:
+        body["temperature"] = temperature
+    if top_p is not None:
+        body["top_p"] = top_p
     for name in _PLAIN:
         value = getattr(request, name)
         if value is not None:
@@ -119,14 +129,13 @@ def build_body(request: NeutralRequest, model: str, quirks: Quirks, *, stream: b
             body["reasoning"] = {"effort": request.effort}
     for name in quirks.drop:
         body.pop(name, None)
-    for ours, theirs in quirks.rename:
+    for ours, theirs in quirks.rename.items():
         if ours in body:
             body[theirs] = body.pop(ours)
     return _encode(body)
 
 
 _PLAIN = (
-    "top_p",
     "top_k",
     "presence_penalty",
     "frequency_penalty",
@@ -166,12 +175,13 @@ def _response_format(request: NeutralRequest) -> dict[str, Any]:
     return {"type": "json_schema", "json_schema": schema}
 
 
-def _messages(messages: tuple[Message, ...]) -> list[dict[str, Any]]:
+def _messages(messages: tuple[Message, ...], system: str) -> list[dict[str, Any]]:
     out: list[dict[str, Any]] = []
     for message in messages:
         parts = message.parts
+        role = system if message.role == "system" else message.role
         if len(parts) == 1 and type(parts[0]) is Text and message.role != "tool":
-            plain: dict[str, Any] = {"role": message.role, "content": parts[0].text}
+            plain: dict[str, Any] = {"role": role, "content": parts[0].text}
             if message.name is not None:
                 plain["name"] = message.name
             out.append(plain)
@@ -181,7 +191,7 @@ def _messages(messages: tuple[Message, ...]) -> list[dict[str, Any]]:
             out.append(_assistant(parts))
         else:
             content = [_part(p) for p in parts if isinstance(p, Text | Image)]
-            plain = {"role": message.role, "content": content or ""}
+            plain = {"role": role, "content": content or ""}
             if message.name is not None:
                 plain["name"] = message.name
             out.append(plain)
@@ -249,6 +259,7 @@ class _ChoiceIn(Struct):
     message: _Said | None = None
     finish_reason: str | None = None
     logprobs: Raw = ABSENT
+    usage: Raw = ABSENT
 
 
 class _Chunk(Struct):
@@ -257,6 +268,7 @@ class _Chunk(Struct):
     choices: list[_ChoiceIn] | None = None
     usage: Raw = ABSENT
     error: Raw = ABSENT
+    x_groq: Raw = ABSENT
 
 
 _decoder = msgspec.json.Decoder(_Chunk)
@@ -267,9 +279,20 @@ MAX_TOOL_CALLS = 1024
 class _Progress:
     """What one answer has shown so far: which choices began and ended, and its usage."""
 
-    __slots__ = ("_calls", "_finished", "_said", "_started", "_wrote", "usage")
+    __slots__ = (
+        "_calls",
+        "_finished",
+        "_quirks",
+        "_said",
+        "_started",
+        "_usage_at",
+        "_wrote",
+        "usage",
+    )
 
-    def __init__(self) -> None:
+    def __init__(self, quirks: Quirks | None) -> None:
+        self._quirks = quirks
+        self._usage_at = "usage" if quirks is None else quirks.usage_at
         self._started = False
         self._said: set[int] = set()
         self._finished: dict[int, FinishReason] = {}
@@ -291,7 +314,7 @@ class _Progress:
         if error is not None:
             value = loose_json(error)
             if value:
-                events.append(failed(0, error_from(value)))
+                events.append(failed(0, error_from(value), quirks=self._quirks))
                 return False
         if not self._started:
             self._started = True
@@ -305,11 +328,17 @@ class _Progress:
             said = choice.delta or choice.message
             if said is not None:
                 self._say(said, choice, events)
+            if self._usage_at == "choice" and present(choice.usage) is not None:
+                self._take_usage(loose_json(choice.usage))
             if choice.finish_reason and not self._finish(choice.index, choice, events):
                 return False
         usage = present(chunk.usage)
         if usage is not None:
             self._take_usage(loose_json(usage))
+        elif self._usage_at == "x_groq" and present(chunk.x_groq) is not None:
+            elsewhere = loose_json(chunk.x_groq)
+            if isinstance(elsewhere, dict):
+                self._take_usage(elsewhere.get("usage"))
         return True
 
     def _say(self, said: _Said, choice: _ChoiceIn, events: list[Event]) -> None:
@@ -412,9 +441,10 @@ def _joined(parts: list[Raw], index: int, events: list[Event]) -> str:
 class StreamReader:
     """Reads `chat.completion.chunk`s."""
 
-    def __init__(self) -> None:
+    def __init__(self, quirks: Quirks | None = None) -> None:
         self._sse = SseParser()
-        self._progress = _Progress()
+        self._progress = _Progress(quirks)
+        self._quirks = quirks
         self._over = False
 
     @property
@@ -441,12 +471,16 @@ class StreamReader:
                 chunk = _decoder.decode(data)
             except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
                 error = read_error(data)
-                bad = failed(0, error) if frame.event == b"error" else malformed("chunk", data)
+                bad = (
+                    failed(0, error, quirks=self._quirks)
+                    if frame.event == b"error"
+                    else malformed("chunk", data)
+                )
                 events.append(bad)
                 self._over = True
                 break
             if frame.event == b"error" and present(chunk.error) is None:
-                events.append(failed(0, read_error(data)))
+                events.append(failed(0, read_error(data), quirks=self._quirks))
                 self._over = True
                 break
             if not self._progress.take(chunk, events):
@@ -473,8 +507,9 @@ class StreamReader:
 class WholeReader:
     """Reads one `chat.completion`."""
 
-    def __init__(self) -> None:
+    def __init__(self, quirks: Quirks | None = None) -> None:
         self._pieces: list[bytes] = []
+        self._quirks = quirks
         self._over = False
 
     @property
@@ -496,19 +531,41 @@ class WholeReader:
             cut = "truncated" in str(error)
             return [truncated("body cut short") if cut else malformed(kind, body)]
         events: list[Event] = []
-        progress = _Progress()
+        progress = _Progress(self._quirks)
         if not progress.take(whole, events):
             return events
         if not progress.begun:
             error_in = read_error(body)
             if error_in.message or error_in.code:
-                return [failed(0, error_in)]
+                return [failed(0, error_in, quirks=self._quirks)]
             return [malformed("empty choices" if whole.choices is not None else "no choices")]
         if not progress.complete:
             return [*events, truncated("no finish reason")]
         if progress.usage is not None:
             events.append(progress.usage)
         return events
+
+
+def wire_call(seat: Seat, quirks: Quirks, path: str, body: bytes, *, stream: bool) -> WireCall:
+    """A call of `path` at `seat`, with its key where the provider wants it."""
+    headers = {"Content-Type": "application/json", "Accept": _ACCEPT[stream]}
+    url = seat.provider.base_url.rstrip("/") + path
+    if "{model}" in path:
+        url = url.replace("{model}", quote(seat.offer.wire_model, safe="@"))
+    query = quirks.query
+    if seat.key is not None:
+        style, _, name = quirks.auth.partition(":")
+        if style == "bearer":
+            headers["Authorization"] = "Bearer " + seat.key
+        elif style == "header":
+            headers[name] = seat.key
+        elif style == "query":
+            query = {**query, name: seat.key}
+    if query:
+        url += "?" + urlencode(query)
+    if quirks.extra_headers:
+        headers.update(quirks.extra_headers)
+    return WireCall(url=url, headers=headers, body=body)
 
 
 class OpenAIDialect:
@@ -518,21 +575,18 @@ class OpenAIDialect:
 
     def build(self, request: NeutralRequest, seat: Seat, *, stream: bool) -> WireCall:
         quirks = quirks_of(seat.provider)
-        headers = {"Content-Type": "application/json", "Accept": _ACCEPT[stream]}
-        if seat.key is not None:
-            headers[quirks.auth_header] = quirks.auth_prefix + seat.key
-        headers.update(quirks.extra_headers)
-        return WireCall(
-            url=seat.provider.base_url.rstrip("/") + quirks.path,
-            headers=headers,
-            body=build_body(request, seat.offer.wire_model, quirks, stream=stream),
-        )
+        body = build_body(request, seat, quirks, stream=stream)
+        return wire_call(seat, quirks, quirks.path, body, stream=stream)
 
-    def reader(self, *, stream: bool) -> Reader:
-        return StreamReader() if stream else WholeReader()
+    def reader(self, *, stream: bool, seat: Seat | None = None) -> Reader:
+        quirks = quirks_of(seat.provider) if seat is not None else None
+        return StreamReader(quirks) if stream else WholeReader(quirks)
 
-    def refusal(self, status: int, body: bytes, retry_after_s: float | None) -> Failed:
-        return failed(status, read_error(body), retry_after_s=retry_after_s)
+    def refusal(
+        self, status: int, body: bytes, retry_after_s: float | None, seat: Seat | None = None
+    ) -> Failed:
+        quirks = quirks_of(seat.provider) if seat is not None else None
+        return failed(status, read_error(body), retry_after_s=retry_after_s, quirks=quirks)
 
 
 _ACCEPT = {True: "text/event-stream", False: "application/json"}

@@ -1,88 +1,124 @@
-"""How OpenAI-compatible sellers differ from OpenAI, as data.
+"""How known providers differ from the format they speak, as data: `providers.toml`, typed.
 
-A seller not listed is taken to speak OpenAI's format to the letter, with the older
-`max_tokens`, which nearly all of them understand. Sources are the vendors' API references.
+What a provider refuses although its format has a word for it is listed in `lacks`: it becomes a
+gate, so that such a request never gets there. `drop` lists hints alone, whose loss changes no
+answer. Everything else is a matter of names and places.
 """
 
 from __future__ import annotations
 
-from typing import Literal
+import tomllib
+from functools import cache
+from importlib.resources import files
+from typing import Annotated, Literal
 
-from msgspec import Struct
+import msgspec
+from msgspec import Meta, Struct
 
-from bidding.market import Provider
+from bidding.market import Provider, Wire
+from bidding.outcome import FailureClass
+
+_AUTH = "^(bearer|none|header:[a-z0-9-]+|query:[a-z0-9_-]+)$"
 
 
-class Quirks(Struct, frozen=True, kw_only=True):
-    """One seller's deviations.
+class LimitHeaders(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """By which headers a provider tells what is left of our quota there."""
 
-    `drop` lists hints it refuses, whose loss changes no answer; `rename` parameters that go by
-    another name there. Parameters it cannot honour are capabilities its models lack, and thus
-    gates, so they never get here.
+    requests_limit: str | None = None
+    requests_left: str | None = None
+    requests_reset: str | None = None
+    tokens_limit: str | None = None
+    tokens_left: str | None = None
+    tokens_reset: str | None = None
+
+
+OPENAI_LIMITS = LimitHeaders(
+    requests_limit="x-ratelimit-limit-requests",
+    requests_left="x-ratelimit-remaining-requests",
+    requests_reset="x-ratelimit-reset-requests",
+    tokens_limit="x-ratelimit-limit-tokens",
+    tokens_left="x-ratelimit-remaining-tokens",
+    tokens_reset="x-ratelimit-reset-tokens",
+)
+
+
+class Quirks(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One provider.
+
+    Attributes
+    ----------
+    docs : its API reference, the source of what stands here
+    base_url : where it is; `{...}` is for you to fill in
+    jurisdiction, retention_days, trains : as its terms state them; absent where they do not
+    auth : `bearer`, `none`, `header:NAME` or `query:NAME`
+    path, embeddings_path : `{model}` stands for the model's name there
+    query : parameters of every call
+    max_tokens, rename : what parameters are called there
+    drop : hints it refuses, whose loss changes no answer
+    lacks : capabilities none of its offers has
+    effort : how reasoning effort is said
+    max_temperature : a higher one is lowered to this
+    stream_usage : whether it knows `stream_options.include_usage`
+    usage_at : where the usage of a stream stands if not at `usage`
+    extra_headers : headers of every call
+    error_codes, statuses : what its own codes and statuses mean, before the common tables
+    limits : where it says what is left of our quota
     """
 
-    max_tokens: Literal["max_tokens", "max_completion_tokens"] = "max_tokens"
+    name: str = ""
+    docs: str = ""
+    wire: Wire = "openai"
+    base_url: str = ""
+    key_env: str | None = None
+    jurisdiction: str | None = None
+    retention_days: int | None = None
+    trains: bool | None = None
+    auth: Annotated[str, Meta(pattern=_AUTH)] = "bearer"
     path: str = "/chat/completions"
-    auth_header: str = "Authorization"
-    auth_prefix: str = "Bearer "
-    stream_usage: bool = True
+    embeddings_path: str = "/embeddings"
+    query: dict[str, str] = {}
+    max_tokens: Literal["max_tokens", "max_completion_tokens"] = "max_tokens"
+    rename: dict[str, str] = {}
+    drop: frozenset[str] = frozenset()
+    lacks: frozenset[str] = frozenset()
     effort: Literal["reasoning_effort", "reasoning", "none"] = "reasoning_effort"
     max_temperature: float = 2.0
-    drop: frozenset[str] = frozenset()
-    rename: tuple[tuple[str, str], ...] = ()
-    extra_headers: tuple[tuple[str, str], ...] = ()
+    stream_usage: bool = True
+    usage_at: Literal["usage", "x_groq", "choice"] = "usage"
+    extra_headers: dict[str, str] = {}
+    error_codes: dict[str, FailureClass] = {}
+    statuses: dict[int, FailureClass] = {}
+    limits: LimitHeaders = OPENAI_LIMITS
 
 
-_NO_HINTS = frozenset({"metadata", "prompt_cache_key", "verbosity", "user"})
-_NO_CACHE_KEY = frozenset({"metadata", "prompt_cache_key", "verbosity"})
+class Known(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """All of `providers.toml`."""
 
-DEFAULT = Quirks(drop=_NO_CACHE_KEY)
+    default: Quirks
+    provider: dict[str, Quirks]
 
-QUIRKS: dict[str, Quirks] = {
-    "openai": Quirks(max_tokens="max_completion_tokens"),
-    "azure": Quirks(
-        max_tokens="max_completion_tokens", auth_header="api-key", auth_prefix="", drop=_NO_HINTS
-    ),
-    "groq": Quirks(max_tokens="max_completion_tokens", drop=_NO_CACHE_KEY),
-    "cerebras": Quirks(max_tokens="max_completion_tokens", drop=_NO_CACHE_KEY),
-    "mistral": Quirks(
-        drop=_NO_HINTS | {"logit_bias"},
-        rename=(("seed", "random_seed"),),
-        effort="none",
-        max_temperature=1.5,
-        stream_usage=False,
-    ),
-    "deepseek": Quirks(drop=_NO_HINTS, effort="none"),
-    "xai": Quirks(max_tokens="max_completion_tokens", drop=_NO_CACHE_KEY),
-    "perplexity": Quirks(drop=_NO_HINTS, stream_usage=False, max_temperature=1.99),
-    "openrouter": Quirks(drop=_NO_CACHE_KEY, effort="reasoning"),
-    "cohere": Quirks(drop=_NO_HINTS, max_temperature=1.0),
-    "google": Quirks(drop=_NO_HINTS),
-    "sambanova": Quirks(drop=_NO_HINTS, max_temperature=1.0),
-    "ollama": Quirks(drop=_NO_HINTS),
-    "vllm": Quirks(drop=_NO_CACHE_KEY),
-    "together": DEFAULT,
-    "fireworks": DEFAULT,
-    "deepinfra": DEFAULT,
-    "novita": DEFAULT,
-    "hyperbolic": DEFAULT,
-    "nebius": DEFAULT,
-    "lepton": DEFAULT,
-    "anyscale": DEFAULT,
-    "octo": DEFAULT,
-    "moonshot": Quirks(drop=_NO_HINTS, max_temperature=1.0),
-    "qwen": Quirks(drop=_NO_HINTS),
-    "zhipu": Quirks(drop=_NO_HINTS, max_temperature=1.0),
-    "lmstudio": Quirks(drop=_NO_HINTS),
-    "llamacpp": Quirks(drop=_NO_HINTS),
-}
-"""By provider id; an id such as `azure-eu` takes the longest entry that begins it."""
+
+@cache
+def known() -> Known:
+    """The shipped table. Raises `msgspec.ValidationError` where it contradicts its type."""
+    text = files("broker.providers").joinpath("providers.toml").read_text(encoding="utf-8")
+    return msgspec.convert(tomllib.loads(text), Known, strict=False)
 
 
 def quirks_of(provider: Provider) -> Quirks:
     """The deviations of `provider`."""
-    found = QUIRKS.get(provider.id)
-    if found is not None:
-        return found
-    stems = [name for name in QUIRKS if provider.id.startswith(name + "-")]
-    return QUIRKS[max(stems, key=len)] if stems else DEFAULT
+    return _named(provider.quirks or provider.id, provider.wire)
+
+
+@cache
+def _named(name: str, wire: Wire) -> Quirks:
+    """An entry is for the wire it names alone: Gemini resold in OpenAI's format has none of it."""
+    table = known().provider
+    entry = table.get(name)
+    if entry is None:
+        stems = [stem for stem in table if name.startswith(stem + "-")]
+        entry = table[max(stems, key=len)] if stems else known().default
+    if entry.wire == wire:
+        return entry
+    home = {"anthropic": "anthropic", "gemini": "gemini", "vertex": "google", "bedrock": "aws"}
+    return table[home.get(wire, wire)] if wire != "openai" else known().default

@@ -379,8 +379,10 @@ def needs(request: NeutralRequest) -> Capability:
     mask = Capability.CHAT
     if request.tools:
         mask |= Capability.TOOLS | _tool_needs(request)
-    if request.response_format is not None:
-        mask |= Capability.JSON_SCHEMA
+    form = request.response_format
+    if form is not None:
+        schema = form.kind == "json_schema"
+        mask |= Capability.JSON_SCHEMA if schema else Capability.JSON_OBJECT
     if request.effort not in (None, "none") or request.thinking_tokens:
         mask |= Capability.REASONING
     if request.stream:

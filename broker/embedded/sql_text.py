@@ -40,9 +40,10 @@ class Token(NamedTuple):
 
 
 class InsertText(NamedTuple):
-    """An INSERT whose data follow it: ``head`` without FORMAT, the format, where the data begin."""
+    """An INSERT whose data follow it: table and columns, ``SETTINGS ...`` or "", format, data."""
 
     head: str
+    settings: str
     format: str
     data_at: int
 
@@ -83,7 +84,7 @@ def split_insert(body: bytes) -> InsertText | None:
     Examples
     --------
     >>> split_insert(b"INSERT INTO t (a) FORMAT CSV\\n1\\n")
-    InsertText(head='INSERT INTO t (a) ', format='CSV', data_at=29)
+    InsertText(head='INSERT INTO t (a) ', settings='', format='CSV', data_at=29)
     >>> split_insert(b"INSERT INTO t VALUES (1)") is None
     True
     """
@@ -94,7 +95,7 @@ def split_insert(body: bytes) -> InsertText | None:
 def _split_insert(body: bytes) -> InsertText | None:
     text = body.decode("latin-1")  # one byte is one character: places in text are places in bytes
     after_format = False
-    head_end = 0
+    format_at = settings_at = 0
     table_at = 2
     for place, token in enumerate(tokens(text)):
         word = token.text.upper() if token.kind == "word" else ""
@@ -103,8 +104,12 @@ def _split_insert(body: bytes) -> InsertText | None:
         if after_format:
             if token.kind != "word":
                 return None
+            head_end = settings_at or format_at
             return InsertText(
-                body[:head_end].decode(), token.text, _skip_line_break(body, token.end)
+                body[:head_end].decode(),
+                body[head_end:format_at].decode(),
+                token.text,
+                _skip_line_break(body, token.end),
             )
         if place == 2 and word == "TABLE":
             table_at = 3
@@ -113,7 +118,9 @@ def _split_insert(body: bytes) -> InsertText | None:
             if word in ("VALUES", "SELECT", "WITH", "WATCH"):
                 return None
             after_format = word == "FORMAT"
-            head_end = token.start
+            format_at = token.start
+            if word == "SETTINGS":
+                settings_at = token.start
     return None
 
 

@@ -394,6 +394,38 @@ async def test_a_batch_is_one_block(client: AsyncClient) -> None:
     assert await client.command(parts, parameters={"t": table.partition(".")[2]}) == 1
 
 
+async def test_an_insert_that_fails_behind_the_table_is_not_acknowledged(
+    client: AsyncClient,
+) -> None:
+    table = await new_table(client)
+    behind = await new_table(client)
+    await client.command(
+        f"CREATE MATERIALIZED VIEW {table}_v TO {behind} AS "
+        f"SELECT a, if(throwIf(a = 7, 'no sevens') = 0, b, '') AS b FROM {table}"
+    )
+    await client.raw_insert(table, insert_block=b'{"a":1,"b":"x"}', fmt="JSONEachRow")
+    with pytest.raises(DatabaseError, match="no sevens"):
+        await client.raw_insert(table, insert_block=b'{"a":7,"b":"x"}', fmt="JSONEachRow")
+    assert await client.command(f"SELECT groupArray(a) FROM {behind}") == "[1]"
+
+
+async def test_too_many_parts_are_refused_not_lost(client: AsyncClient) -> None:
+    table = await new_table(client, parts_to_throw_insert=2, parts_to_delay_insert=0)
+    await client.command(f"SYSTEM STOP MERGES {table}")
+    row = b'{"a":1,"b":"x"}'
+    sent = 0
+    while sent < 5:
+        try:
+            await client.raw_insert(table, insert_block=row, fmt="JSONEachRow")
+        except DatabaseError as error:
+            assert "TOO_MANY_PARTS" in str(error)  # noqa: PT017 - which of the five is the engine's
+            break
+        sent += 1
+    assert 0 < sent < 5
+    await client.command(f"SYSTEM START MERGES {table}")
+    assert await client.command(f"SELECT count() FROM {table}") == sent
+
+
 async def test_many_at_once_do_not_mix(client: AsyncClient) -> None:
     answers = await asyncio.gather(
         *(

@@ -16,7 +16,7 @@ from broker.embedded.sql_text import first_word, output_format, split_format, sp
     [
         (b"INSERT INTO t FORMAT CSV\n1\n", "INSERT INTO t ", "CSV", b"1\n"),
         (b"insert into db.t (a, `b c`) format Native\n\0\xff", "insert into db.t (a, `b c`) ", "Native", b"\0\xff"),
-        (b"INSERT INTO t SETTINGS x = 'FORMAT' FORMAT TSV \r\n1", "INSERT INTO t SETTINGS x = 'FORMAT' ", "TSV", b"1"),
+        (b"INSERT INTO settings SETTINGS x = 'FORMAT' FORMAT TSV \r\n1", "INSERT INTO settings |SETTINGS x = 'FORMAT' ", "TSV", b"1"),
         (b"/* FORMAT A */ INSERT -- FORMAT B\nINTO t FORMAT JSONEachRow {}", "/* FORMAT A */ INSERT -- FORMAT B\nINTO t ", "JSONEachRow", b"{}"),
         (b"INSERT INTO format FORMAT CSV\n", "INSERT INTO format ", "CSV", b""),
         (b"INSERT INTO TABLE values FORMAT CSV;\nx", "INSERT INTO TABLE values ", "CSV", b"x"),
@@ -29,7 +29,9 @@ def test_head_format_and_data_of_an_insert(
 ) -> None:
     found = split_insert(body)
     assert found is not None
-    assert (found.head, found.format, body[found.data_at :]) == (head, format_, data)
+    before, _, settings = head.partition("|")
+    assert (found.head, found.settings, found.format) == (before, settings, format_)
+    assert body[found.data_at :] == data
 
 
 @pytest.mark.parametrize(

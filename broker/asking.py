@@ -6,6 +6,8 @@ tenant's default. The prompt itself goes no further than its estimated length.
 
 from __future__ import annotations
 
+from typing import Final
+
 import msgspec
 
 from bidding.columns import OfferColumns
@@ -15,6 +17,8 @@ from broker.wire.neutral import NeutralRequest, needs
 from broker.wire.tokens import estimate_tokens
 
 DEFAULT_SLA = Sla()
+EMBEDDING: Final = "embedding"
+"""The task of requests for vectors."""
 
 
 def bid_request(
@@ -29,7 +33,7 @@ def bid_request(
     """
     meaning = meaning_of(request.model, request.models, offers)
     sla = request.sla if request.sla is not None else default_sla
-    task = sla.task or meaning.task or UNNAMED_TASK
+    task = sla.task or meaning.task or (UNNAMED_TASK if request.embedding is None else EMBEDDING)
     if sla.session is not None or sla.explain or sla.resume:
         # None of these changes what is decided; without them requests of a kind share a slate.
         sla = msgspec.structs.replace(sla, session=None, explain=False, resume=False)

@@ -379,8 +379,8 @@ class Dispatcher:
         return allowed
 
     def _streams(self, order: Order, seat: Seat) -> bool:
-        if order.request.stream:
-            return True
+        if order.request.stream or order.request.embedding is not None:
+            return order.request.stream
         able = seat.model is None or "streaming" in seat.model.capabilities
         return self._settings.stream_upstream and able
 

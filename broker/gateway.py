@@ -36,6 +36,9 @@ from broker.recent import Flight
 from broker.serve import RequestLine, decision_id, error_body
 from broker.wire.anthropic_messages import ANTHROPIC_MESSAGES
 from broker.wire.openai_chat import OPENAI_CHAT
+from broker.wire.openai_embeddings import OPENAI_EMBEDDINGS
+from broker.wire.openai_responses import OPENAI_RESPONSES
+from broker.wire.surface import Surface
 
 logger = logging.getLogger(__name__)
 
@@ -59,7 +62,7 @@ def make_app(state: GatewayState, line: RequestLine) -> web.Application:
 
 @web.middleware
 async def answer_errors(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Turn what a handler raises into an answer in OpenAI's error shape, and count answers."""
+    """Turn what a handler raises into an answer in the surface's error shape; count answers."""
     state = request.app[_STATE]
     route = request.match_info.route.resource
     name = route.canonical if route is not None else "unknown"
@@ -70,49 +73,52 @@ async def answer_errors(request: web.Request, handler: Handler) -> web.StreamRes
         status = response.status
         return response
     except MarketError as error:
-        response = error_response(error)
+        response = error_response(error, request.path)
         status = response.status
         return response
     except web.HTTPRequestEntityTooLarge:
-        response = error_response(
-            BodyTooLarge(f"the body is over {state.settings.gateway.max_body_bytes} bytes")
-        )
+        response = error_response(_too_large(request), request.path)
         status = response.status
         return response
     except web.HTTPException as error:
         status = error.status
         kind = NotFound if error.status == 404 else BadRequest
         message = f"{request.method} {request.path}: {error.reason.lower()}"
-        return web.Response(
-            status=error.status,
-            body=_encoder.encode(body_for(kind(message))),
-            content_type="application/json",
-        )
+        response = error_response(kind(message), request.path)
+        response.set_status(status)
+        return response
     except asyncio.CancelledError:
         status = 499
         raise
     except Exception as error:
         logger.exception("unhandled in %s", name)
-        return error_response(error)
+        return error_response(error, request.path)
     finally:
         state.metrics.in_flight.dec()
         state.metrics.requests.labels(name, f"{status // 100}xx").inc()
 
 
-def error_response(error: BaseException) -> web.Response:
-    """An error as OpenAI's clients expect it, with `Retry-After` where waiting helps."""
+def error_response(error: BaseException, path: str = "") -> web.Response:
+    """An error as the clients of `path` expect it, with `Retry-After` where waiting helps."""
     answer = answer_for(error)
     headers = {}
     if isinstance(error, Shed | SellersFailed):
         headers["Retry-After"] = str(max(1, round(error.retry_after_s)))
     if answer.level >= logging.WARNING and isinstance(error, MarketError):
         logger.log(answer.level, "%s: %s", answer.code, error)
+    anthropic = path.startswith("/v1/messages")
+    body = ANTHROPIC_MESSAGES.error(error_body(error)) if anthropic else None
     return web.Response(
         status=answer.status,
-        body=_encoder.encode(body_for(error)),
+        body=_encoder.encode(body_for(error)) if body is None else body,
         content_type="application/json",
         headers=headers,
     )
+
+
+def _too_large(request: web.Request) -> BodyTooLarge:
+    limit = request.app[_STATE].settings.gateway.max_body_bytes
+    return BodyTooLarge(f"the body is over {limit} bytes")
 
 
 def caller_of(request: web.Request, scope: Scope) -> Caller:
@@ -130,8 +136,13 @@ async def body_of(request: web.Request) -> bytes:
     Raises
     ------
     BadRequest
-        It did not come in time.
+        It did not come in time, or cannot be inflated.
+    BodyTooLarge
+        Known from its stated length before any of it is read, else once over the limit.
     """
+    limit = request.app[_STATE].settings.gateway.max_body_bytes
+    if (request.content_length or 0) > limit:
+        raise _too_large(request)
     try:
         async with asyncio.timeout(request.app[_STATE].settings.gateway.body_timeout_s):
             return await request.read()
@@ -144,26 +155,37 @@ def json_response(body: Any, *, status: int = 200) -> web.Response:
     return web.Response(status=status, body=_encoder.encode(body), content_type="application/json")
 
 
-async def chat_completions(request: web.Request) -> web.StreamResponse:
-    """`POST /v1/chat/completions`."""
+async def _served(request: web.Request, surface: Surface) -> web.StreamResponse:
+    """What the surfaces have in common: a caller, a body, and the request's line."""
     caller = caller_of(request, "app")
-    return await request.app[_LINE].serve(request, await body_of(request), caller, OPENAI_CHAT)
+    return await request.app[_LINE].serve(request, await body_of(request), caller, surface)
+
+
+async def chat_completions(request: web.Request) -> web.StreamResponse:
+    """`POST /v1/chat/completions`: OpenAI's chat completions."""
+    return await _served(request, OPENAI_CHAT)
+
+
+async def responses(request: web.Request) -> web.StreamResponse:
+    """`POST /v1/responses`: OpenAI's responses."""
+    return await _served(request, OPENAI_RESPONSES)
+
+
+async def embeddings(request: web.Request) -> web.StreamResponse:
+    """`POST /v1/embeddings`: OpenAI's embeddings, bought among the sellers of one model."""
+    return await _served(request, OPENAI_EMBEDDINGS)
 
 
 async def anthropic_messages(request: web.Request) -> web.StreamResponse:
-    """`POST /v1/messages`: the same line, with Anthropic's format and errors."""
-    try:
-        caller = caller_of(request, "app")
-        body = await body_of(request)
-        return await request.app[_LINE].serve(request, body, caller, ANTHROPIC_MESSAGES)
-    except MarketError as error:
-        answered = error_response(error)
-        return web.Response(
-            status=answered.status,
-            body=ANTHROPIC_MESSAGES.error(error_body(error)),
-            content_type="application/json",
-            headers={k: v for k, v in answered.headers.items() if k == "Retry-After"},
-        )
+    """`POST /v1/messages`: Anthropic's messages."""
+    return await _served(request, ANTHROPIC_MESSAGES)
+
+
+async def count_tokens(request: web.Request) -> web.StreamResponse:
+    """`POST /v1/messages/count_tokens`: our estimate of a message's input."""
+    caller_of(request, "app")
+    body = ANTHROPIC_MESSAGES.count_tokens(await body_of(request))
+    return web.Response(body=body, content_type="application/json")
 
 
 async def auctions(request: web.Request) -> web.Response:
@@ -281,7 +303,10 @@ async def metrics(request: web.Request) -> web.Response:
 
 ROUTES: Final[tuple[tuple[str, str, Scope | None, Handler], ...]] = (
     ("POST", "/v1/chat/completions", "app", chat_completions),
+    ("POST", "/v1/responses", "app", responses),
+    ("POST", "/v1/embeddings", "app", embeddings),
     ("POST", "/v1/messages", "app", anthropic_messages),
+    ("POST", "/v1/messages/count_tokens", "app", count_tokens),
     ("POST", "/v1/auctions", "app", auctions),
     ("POST", "/v1/outcomes", "app", post_outcomes),
     ("GET", "/v1/decisions/{id}", "app", get_decision),

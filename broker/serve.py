@@ -25,7 +25,7 @@ from broker.asking import bid_request
 from broker.attempt import Order
 from broker.auth import Caller
 from broker.dispatch import Delivery, Dispatcher
-from broker.errors import SellersFailed, Shed, answer_for
+from broker.errors import SellersFailed, Shed, answer_for, body_for
 from broker.flight import decision_record
 from broker.gateway_state import GatewayState
 from broker.resume import continuation, may_resume
@@ -157,9 +157,9 @@ class RequestLine:
         answer = delivery.answer
         if answer is None:
             raise SellersFailed([])
-        meta = self._meta(flying, delivery)
+        meta = self._meta(flying, delivery, surface)
         return web.Response(
-            body=surface.reply(answer, meta),
+            body=surface.reply(flying.request, answer, meta),
             content_type="application/json",
             headers=self._headers(flying, delivery, settled),
         )
@@ -171,7 +171,8 @@ class RequestLine:
         try:
             async with await self._dispatcher.open(flying.order) as delivery:
                 first_ns = delivery.first_ns
-                encoder = surface.stream(flying.request, self._meta(flying, delivery))
+                meta = self._meta(flying, delivery, surface)
+                encoder = surface.stream(flying.request, meta)
                 response = web.StreamResponse(headers=self._headers(flying, delivery, None))
                 response.content_type = "text/event-stream"
                 response.headers["Cache-Control"] = "no-cache"
@@ -237,9 +238,9 @@ class RequestLine:
         self._state.journal.decision(record, order.attempts)
         return settled
 
-    def _meta(self, flying: _Flying, delivery: Delivery) -> ReplyMeta:
+    def _meta(self, flying: _Flying, delivery: Delivery, surface: Surface) -> ReplyMeta:
         return ReplyMeta(
-            id=f"chatcmpl-{flying.order.decision_id[4:]}",
+            id=surface.id_prefix + flying.order.decision_id[4:],
             created_s=self._state.clock.now_us() // 1_000_000,
             model=delivery.seat.offer.model,
         )
@@ -271,14 +272,15 @@ class RequestLine:
         }
 
 
-def error_body(error: MarketError) -> ErrorBody:
-    """An error as a surface needs it for an error event."""
-    answer = answer_for(error)
+def error_body(error: BaseException) -> ErrorBody:
+    """An error as a surface needs it for its own shape."""
+    told = body_for(error)["error"]
     return ErrorBody(
-        status=answer.status,
-        kind=answer.type,
-        message=f"{error}; {answer.remedy}",
-        code=answer.code,
+        status=answer_for(error).status,
+        kind=told["type"],
+        message=f"{told['message']}; {told['remedy']}",
+        code=told["code"],
+        param=told["param"],
     )
 
 

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Sequence
 
 from msgspec import Struct
 
-from bidding.market import Catalogue, Offer
+from bidding.market import Capability, Catalogue, Offer
 from broker.demo.classes import DemoClass
 from broker.paper.behaviour import Behaviour
 from broker.paper.tasks import TASKS, TaskItem, generate
@@ -56,10 +56,13 @@ def yardsticks(
     right = {
         model.id: sum(behaviour.right_share(model.id, item.difficulty) for item in items)
         for model in catalogue.models
+        if Capability.EMBEDDINGS not in model.mask
     }
     found = {}
     for demo_class in classes:
-        offers = [o for o in catalogue.offers if _may_buy(o, catalogue, demo_class)]
+        offers = [
+            o for o in catalogue.offers if o.model in right and _may_buy(o, catalogue, demo_class)
+        ]
         cost = {o.id: sum(_usd(o, behaviour, item) for item in items) for o in offers}
         best = max(offers, key=lambda o: (right[o.model], -cost[o.id]))
         found[demo_class.name] = Yardstick(best, min(offers, key=lambda o: cost[o.id]))

@@ -8,14 +8,14 @@ then. Paths are matched by their end, so a base URL works with and without `/v1`
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from types import ModuleType
 
 import msgspec
 from aiohttp import web
 
-from bidding.market import Model, Offer, Provider
-from broker.paper import anthropic_wire, openai_wire
+from bidding.market import Capability, Model, Offer, Provider
+from broker.paper import anthropic_wire, embedders, openai_wire
 from broker.paper.ask import Ask, Reply
 from broker.paper.behaviour import Behaviour, Timing
 from broker.paper.compose import compose, input_tokens, refuse_impossible
@@ -84,7 +84,9 @@ class Seller:
         """Answer one HTTP request."""
         path = request.path
         if request.method == "POST" and path.endswith(self._path):
-            return await self._call(request)
+            return await self._call(request, self._answer)
+        if request.method == "POST" and path.endswith("/embeddings"):
+            return await self._call(request, self._embeddings)
         if request.method == "GET" and path == "/prices":
             page = price_page(self.provider.id, self.offers, self.board, self.prices_updated_s)
             return _json(msgspec.json.encode(page))
@@ -95,7 +97,11 @@ class Seller:
             return _json(msgspec.json.encode({"object": "list", "data": listed}))
         return self._refusal(BadAsk(f"Unknown URL: {request.method} {path}", status=404), "")
 
-    async def _call(self, request: web.BaseRequest) -> web.StreamResponse:
+    async def _call(
+        self,
+        request: web.BaseRequest,
+        answer: Callable[[web.BaseRequest, Call], Awaitable[web.StreamResponse]],
+    ) -> web.StreamResponse:
         loop = asyncio.get_running_loop()
         began_s = loop.time()
         n = self.ledger.totals.calls
@@ -108,7 +114,7 @@ class Seller:
         )
         self.ledger.open(call)
         try:
-            return await self._answer(request, call)
+            return await answer(request, call)
         except BadAsk as refused:
             call.status = refused.status
             call.ended = "fault" if call.fault else "refused"
@@ -123,10 +129,7 @@ class Seller:
     async def _answer(self, request: web.BaseRequest, call: Call) -> web.StreamResponse:
         self._authenticate(request)
         ask: Ask = self._wire.decode(await request.read())
-        offer = self._by_name.get(ask.model)
-        if offer is None:
-            message = f"The model `{ask.model}` does not exist."
-            raise BadAsk(message, status=404, code="model_not_found")
+        offer = self._sold(ask.model, embeds=False)
         call.offer, call.stream = offer.id, ask.stream
         faults = self.board.of(offer.id)
         fault = self._drawn(faults, call)
@@ -157,6 +160,31 @@ class Seller:
             self._bill(call, offer, reply, reply.output_tokens)
         call.ended = "served" if fault is None else "fault"
         return response
+
+    async def _embeddings(self, request: web.BaseRequest, call: Call) -> web.StreamResponse:
+        self._authenticate(request)
+        ask = embedders.decode(await request.read())
+        offer = self._sold(ask.model, embeds=True)
+        call.offer = offer.id
+        fault = self._drawn(self.board.of(offer.id), call)
+        if fault is not None:
+            call.fault = fault.kind
+            await self._fail_early(fault, request)
+        reply = embedders.embed(ask, offer.model)
+        nth = self._nth[offer.id] = self._nth.get(offer.id, -1) + 1
+        await asyncio.sleep(embedders.took_ms(offer.id, nth) * self._time_scale * 1e-3)
+        call.status, call.bytes_out, call.input_tokens = 200, len(reply.body), reply.input_tokens
+        call.billed_nusd = live_prices(offer, self.board).cost_nusd(reply.input_tokens, 0)
+        call.ended = "served" if fault is None else "fault"
+        return _json(reply.body, headers=self._headers(call.request_id))
+
+    def _sold(self, name: str, *, embeds: bool) -> Offer:
+        """The offer called `name`. Raises `BadAsk` where there is none of that kind."""
+        offer = self._by_name.get(name)
+        if offer is None or embeds != (Capability.EMBEDDINGS in self._models[offer.model].mask):
+            message = f"The model `{name}` does not exist."
+            raise BadAsk(message, status=404, code="model_not_found")
+        return offer
 
     def _authenticate(self, request: web.BaseRequest) -> None:
         headers = request.headers

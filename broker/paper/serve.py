@@ -14,6 +14,7 @@ from aiohttp import web
 from bidding.market import Catalogue
 from broker.paper.behaviour import Behaviour
 from broker.paper.control import control_app, offers_named
+from broker.paper.embedders import with_embedders
 from broker.paper.errors import BadControl
 from broker.paper.faults import Fault, FaultPatch, FaultSpec
 from broker.paper.ledger import LedgerTotals
@@ -85,13 +86,14 @@ class PaperMarket:
 
     async def start(self) -> None:
         """Open every port. Raises `OSError` when one cannot be had."""
-        models = {model.id: model for model in self.data.catalogue.models}
-        for provider in self.data.catalogue.providers:
+        sold = with_embedders(self.data.catalogue)
+        models = {model.id: model for model in sold.models}
+        for provider in sold.providers:
             if provider.id not in self._wanted:
                 continue
             seller = Seller(
                 provider,
-                [o for o in self.data.catalogue.offers if o.provider == provider.id],
+                [o for o in sold.offers if o.provider == provider.id],
                 models,
                 self.behaviour,
                 api_key=self.api_key,
@@ -109,7 +111,8 @@ class PaperMarket:
         await site.start()
         port_number = self._runner.addresses[0][1]
         self.control_url = f"http://{self._host}:{port_number}"
-        self._catalogue = self.data.at({name: self._urls(name) for name in self._sellers})
+        here = self.data.at({name: self._urls(name) for name in self._sellers})
+        self._catalogue = with_embedders(here)
 
     async def stop(self) -> None:
         """Close every port; calls under way are reset."""

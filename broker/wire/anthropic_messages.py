@@ -479,6 +479,7 @@ class AnthropicMessages:
     """The messages surface."""
 
     name = "anthropic_messages"
+    id_prefix = "msg_"
 
     def decode(self, body: bytes) -> NeutralRequest:
         request = self._decoded(body)
@@ -490,7 +491,7 @@ class AnthropicMessages:
         """The answer to `POST /v1/messages/count_tokens`. Raises `BadRequest`."""
         return _encode({"input_tokens": estimate_tokens(self._decoded(body))})
 
-    def reply(self, answer: Answer, meta: ReplyMeta) -> bytes:
+    def reply(self, request: NeutralRequest, answer: Answer, meta: ReplyMeta) -> bytes:
         choice = answer.choices[0]
         content: list[dict[str, Any]] = []
         for thought in choice.thinking:

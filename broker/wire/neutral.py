@@ -105,10 +105,13 @@ class ResponseFormat(Struct, frozen=True, kw_only=True):
 
 
 class Embedding(Struct, frozen=True, kw_only=True):
-    """What to make vectors of: texts, or lists of token ids; `dimensions` shortens them."""
+    """What to make vectors of: texts, or lists of token ids; `dimensions` shortens them.
+    `packed`: the app wants them as base64 of little-endian 32-bit floats.
+    """
 
     inputs: tuple[str | tuple[int, ...], ...]
     dimensions: int | None = None
+    packed: bool = False
 
 
 class NeutralRequest(Struct, kw_only=True):

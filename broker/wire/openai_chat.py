@@ -587,11 +587,12 @@ class OpenAIChat:
     """The chat completions surface."""
 
     name = "openai_chat"
+    id_prefix = "chatcmpl-"
 
     def decode(self, body: bytes) -> NeutralRequest:
         return to_neutral(decode_strictly(body, _decoder, ChatRequest.__struct_fields__))
 
-    def reply(self, answer: Answer, meta: ReplyMeta) -> bytes:
+    def reply(self, request: NeutralRequest, answer: Answer, meta: ReplyMeta) -> bytes:
         completion = _Completion(
             meta.id,
             "chat.completion",

@@ -55,15 +55,16 @@ class StreamEncoder(Protocol):
 
 
 class Surface(Protocol):
-    """One API that apps speak to us."""
+    """One API that apps speak to us. `id_prefix` begins the ids of its replies."""
 
     name: str
+    id_prefix: str
 
     def decode(self, body: bytes) -> NeutralRequest:
         """Raises `BadRequest` with the path to what is wrong and what to change."""
         ...
 
-    def reply(self, answer: Answer, meta: ReplyMeta) -> bytes: ...
+    def reply(self, request: NeutralRequest, answer: Answer, meta: ReplyMeta) -> bytes: ...
 
     def stream(self, request: NeutralRequest, meta: ReplyMeta) -> StreamEncoder: ...
 

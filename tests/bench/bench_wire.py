@@ -70,7 +70,7 @@ def figures() -> dict[str, float]:
         needs(request)
         estimate_tokens(request)
         OPENAI.build(request, seat, stream=True)
-        OPENAI_CHAT.reply(_ANSWER, _META)
+        OPENAI_CHAT.reply(request, _ANSWER, _META)
 
     request = OPENAI_CHAT.decode(BODY)
     reader = OPENAI.reader(stream=True)

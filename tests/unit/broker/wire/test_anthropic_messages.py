@@ -54,7 +54,9 @@ def client(events: Sequence[Event], error: ErrorBody | None = None) -> anthropic
         if error is not None and not request.stream:
             return httpx2.Response(error.status, content=ANTHROPIC_MESSAGES.error(error))
         if not request.stream:
-            return httpx2.Response(200, content=ANTHROPIC_MESSAGES.reply(collect(events), META))
+            return httpx2.Response(
+                200, content=ANTHROPIC_MESSAGES.reply(request, collect(events), META)
+            )
         stream = ANTHROPIC_MESSAGES.stream(request, META)
         body = stream.start() + b"".join(stream.event(e) for e in events)
         body += stream.end() if error is None else stream.error(error)

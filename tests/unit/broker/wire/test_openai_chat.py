@@ -58,7 +58,7 @@ def client(events: Sequence[Event], error: ErrorBody | None = None) -> openai.Op
         request = OPENAI_CHAT.decode(http.content)
         SEEN.append(request)
         if not request.stream:
-            return httpx2.Response(200, content=OPENAI_CHAT.reply(collect(events), META))
+            return httpx2.Response(200, content=OPENAI_CHAT.reply(request, collect(events), META))
         stream = OPENAI_CHAT.stream(request, META)
         body = stream.start() + b"".join(stream.event(e) for e in events)
         body += stream.end() if error is None else stream.error(error)

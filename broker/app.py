@@ -20,7 +20,7 @@ from analytics.store import Store
 from bidding.fallback import Forecast
 from bidding.market import Catalogue
 from broker import services
-from broker.config import Settings
+from broker.config import KeySettings, Settings
 from broker.dispatch import Dispatcher, DispatchSettings
 from broker.gateway import make_app
 from broker.gateway_state import GatewayState
@@ -29,9 +29,11 @@ from broker.live_market import LiveMarket
 from broker.metrics import Metrics
 from broker.providers.base import Seat
 from broker.recent import Flight, RecentDecisions
+from broker.revocation import follow_revocations
 from broker.serve import RequestLine
+from broker.state import open_state
 from broker.upstream import Upstream
-from feeds.clock import SystemClock
+from feeds.clock import Clock, SystemClock
 from feeds.errors import FeedError
 from feeds.producer import LogProducer
 from feeds.records import AttemptRecord, KeyRecord
@@ -55,7 +57,7 @@ async def run_gateway(settings: Settings, worker: int = 0) -> None:
         view_interval_s=settings.gateway.view_interval_s,
     )
     for held in settings.keys:
-        market.keys.apply(_key_record(held.id, held.sha256, held.tenant, held.scopes))
+        market.keys.apply(_key_record(held))
     gateway_id = f"{socket.gethostname()}-{worker}"
     async with contextlib.AsyncExitStack() as stack:
         producer = LogProducer(settings.kafka)
@@ -71,12 +73,17 @@ async def run_gateway(settings: Settings, worker: int = 0) -> None:
         journal = Journal(spool, RecentDecisions(settings.gateway.recent_decisions), metrics, clock)
         history = _History(settings)
         stack.push_async_callback(history.close)
-        state = GatewayState(settings, market, journal, metrics, clock, history.flight)
+        shared = open_state(settings)
+        await shared.start()
+        stack.push_async_callback(shared.close)
+        state = GatewayState(settings, market, journal, metrics, clock, history.flight, shared)
+        stack.push_async_callback(state.tenancy.close)
         upstream = Upstream()
         await upstream.start()
         stack.push_async_callback(upstream.close)
-        dispatcher = _dispatcher(settings, catalogue, market, journal, upstream, clock)
+        dispatcher = dispatcher_of(settings, catalogue, market, journal, upstream, clock)
         follow = asyncio.create_task(market.run())
+        revoking = asyncio.create_task(follow_revocations(shared, market.keys, spool, clock))
         runner = web.AppRunner(
             make_app(state, RequestLine(state, dispatcher)),
             handler_cancellation=True,
@@ -99,9 +106,9 @@ async def run_gateway(settings: Settings, worker: int = 0) -> None:
         await asyncio.wait([stopping, follow], return_when=asyncio.FIRST_COMPLETED)
         state.draining = True
         await runner.cleanup()
-        for task in (stopping, follow):
+        for task in (stopping, follow, revoking):
             task.cancel()
-        ends = await asyncio.gather(follow, stopping, return_exceptions=True)
+        ends = await asyncio.gather(follow, stopping, revoking, return_exceptions=True)
         for end in ends:
             if isinstance(end, Exception):
                 raise end
@@ -186,14 +193,18 @@ class _History:
             await self._store.close()
 
 
-def _dispatcher(
+def dispatcher_of(
     settings: Settings,
     catalogue: Catalogue,
     market: LiveMarket,
     journal: Journal,
     upstream: Upstream,
-    clock: SystemClock,
+    clock: Clock,
+    *,
+    rng: random.Random | None = None,
+    dispatch: DispatchSettings | None = None,
 ) -> Dispatcher:
+    """The dispatcher of a gateway: what it learns goes to its market and its journal."""
     providers = {p.id: p for p in catalogue.providers}
     models = {m.id: m for m in catalogue.models}
     seats = {
@@ -231,17 +242,23 @@ def _dispatcher(
         upstream=upstream,
         seats=seats.get,
         forecasts=forecast,
-        settings=DispatchSettings(),
+        settings=dispatch or DispatchSettings(),
         clock=clock,
-        rng=random.Random(),
+        rng=rng or random.Random(),
         on_attempt=ended,
         on_sent=market.sent,
     )
 
 
-def _key_record(key_id: str, digest: str, tenant: str, scopes: list[str]) -> KeyRecord:
+def _key_record(held: KeySettings) -> KeyRecord:
     return KeyRecord(
-        key_id=key_id, digest=digest, tenant=tenant, scopes=scopes, at_us=0, by="configuration"
+        key_id=held.id,
+        digest=held.sha256,
+        tenant=held.tenant,
+        scopes=held.scopes,
+        at_us=0,
+        by="configuration",
+        policy=held.policy,
     )
 
 

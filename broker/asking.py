@@ -12,31 +12,38 @@ import msgspec
 
 from bidding.columns import OfferColumns
 from bidding.request import BidRequest, Sla
+from broker.key_rules import restricted
 from broker.naming import UNNAMED_TASK, meaning_of
 from broker.wire.neutral import NeutralRequest, needs
 from broker.wire.tokens import estimate_tokens
+from feeds.records import KeyPolicy
 
 DEFAULT_SLA = Sla()
+ANYTHING = KeyPolicy()
 EMBEDDING: Final = "embedding"
 """The task of requests for vectors."""
 
 
 def bid_request(
-    request: NeutralRequest, tenant: str, offers: OfferColumns, default_sla: Sla = DEFAULT_SLA
+    request: NeutralRequest, tenant: str, offers: OfferColumns, policy: KeyPolicy = ANYTHING
 ) -> BidRequest:
-    """The request as the auction sees it.
+    """The request as the auction sees it. What the key asks by default is in `request.sla` already.
 
     Raises
     ------
     UnknownModel, BadRequest
         A model name that means nothing here.
+    ModelNotAllowed
+        One that the key may not use.
     """
     meaning = meaning_of(request.model, request.models, offers)
-    sla = request.sla if request.sla is not None else default_sla
+    sla = request.sla if request.sla is not None else DEFAULT_SLA
     task = sla.task or meaning.task or (UNNAMED_TASK if request.embedding is None else EMBEDDING)
     if sla.session is not None or sla.explain or sla.resume:
         # None of these changes what is decided; without them requests of a kind share a slate.
         sla = msgspec.structs.replace(sla, session=None, explain=False, resume=False)
+    if policy.models or policy.sla is not None:
+        sla = restricted(sla, policy, meaning.candidates, offers)
     return BidRequest(
         tenant=tenant,
         task=task,

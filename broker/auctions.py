@@ -13,10 +13,12 @@ from bidding.errors import BadRequest
 from bidding.market import Capability
 from bidding.request import BidRequest, Sla
 from bidding.units import usd_from_nusd
-from broker.asking import DEFAULT_SLA
+from broker.asking import ANYTHING, DEFAULT_SLA
+from broker.key_rules import merged_sla, restricted
 from broker.naming import MARKET, UNNAMED_TASK, meaning_of
 from broker.wire.json_guard import decode_strictly
 from broker.wire.tokens import estimate_text_tokens
+from feeds.records import KeyPolicy
 
 _Tokens = Annotated[int, Meta(ge=0, le=100_000_000)]
 
@@ -44,14 +46,16 @@ class AuctionBody(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
 _decoder = msgspec.json.Decoder(AuctionBody)
 
 
-def auction_request(body: bytes, tenant: str, offers: OfferColumns) -> BidRequest:
-    """The request in a body.
+def auction_request(
+    body: bytes, tenant: str, offers: OfferColumns, policy: KeyPolicy = ANYTHING
+) -> BidRequest:
+    """The request in a body, within what the key may ask.
 
     Raises
     ------
     BadRequest
         With the path of what is wrong.
-    UnknownModel
+    UnknownModel, ModelNotAllowed
     """
     asked = decode_strictly(body, _decoder, AuctionBody.__struct_fields__)
     meaning = meaning_of(asked.model, asked.models, offers)
@@ -62,9 +66,11 @@ def auction_request(body: bytes, tenant: str, offers: OfferColumns) -> BidReques
         raise BadRequest(
             f"unknown capability {error}", path="needs", remedy=f"choose from {known}"
         ) from error
-    sla = asked.sla
+    sla = merged_sla(asked.sla, policy.sla) or DEFAULT_SLA
     if sla.session is not None or sla.explain or sla.resume:
         sla = msgspec.structs.replace(sla, session=None, explain=False, resume=False)
+    if policy.models or policy.sla is not None:
+        sla = restricted(sla, policy, meaning.candidates, offers)
     return BidRequest(
         tenant=tenant,
         task=sla.task or meaning.task or UNNAMED_TASK,

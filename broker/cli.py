@@ -19,7 +19,7 @@ import uvloop
 from rich.console import Console
 
 from bidding.errors import MarketError
-from broker import logs, services
+from broker import key_commands, logs, services
 from broker.config import ConfigError, Settings, load, masked
 
 app = typer.Typer(
@@ -31,6 +31,7 @@ app = typer.Typer(
 ConfigOption = Annotated[Path | None, typer.Option("--config", help="TOML file (or JSON).")]
 JsonOption = Annotated[bool, typer.Option("--json", help="One JSON object as the last line.")]
 _console = Console(stderr=True)
+app.add_typer(key_commands.app, name="key")
 
 
 def main() -> None:

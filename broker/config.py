@@ -19,8 +19,10 @@ from msgspec import Meta, Struct, field
 
 from analytics.store import StoreSettings
 from bidding.errors import MarketError
+from broker.shared_state import StateSettings
 from feeds.estimate import EstimateSettings
 from feeds.kafka import KafkaSettings
+from feeds.records import KeyPolicy
 
 Port = Annotated[int, Meta(ge=0, le=65535)]
 Seconds = Annotated[float, Meta(gt=0, le=86_400)]
@@ -62,10 +64,11 @@ class AnalystSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
 class KeySettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A key that is in force from the start, as the SHA-256 of it."""
 
-    id: str
+    id: Annotated[str, Meta(pattern="^[A-Za-z0-9._-]{1,64}$")]
     sha256: Annotated[str, Meta(pattern="^[0-9a-f]{64}$")]
     tenant: str
     scopes: list[str]
+    policy: KeyPolicy = field(default_factory=KeyPolicy)
 
 
 class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -79,6 +82,7 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     store: StoreSettings = field(default_factory=StoreSettings)
     analyst: AnalystSettings = field(default_factory=AnalystSettings)
     estimate: EstimateSettings = field(default_factory=EstimateSettings)
+    state: StateSettings = field(default_factory=StateSettings)
     keys: list[KeySettings] = []
     provider_keys: dict[str, str] = {}
 
@@ -123,6 +127,8 @@ def masked(settings: Settings) -> dict[str, Any]:
     for section, secret in secrets:
         if shown[section][secret]:
             shown[section][secret] = MASK
+    if "@" in shown["state"]["url"]:
+        shown["state"]["url"] = MASK
     shown["provider_keys"] = dict.fromkeys(shown["provider_keys"], MASK)
     return shown
 

@@ -9,7 +9,10 @@ shape with a cause and a remedy. Losing a bid is a value and not listed here.
     ├── NotAllowed           the key lacks the scope
     ├── NotFound             no such decision, for this tenant
     ├── BodyTooLarge
+    ├── ModelNotAllowed      the key may not buy what the request names
     ├── Shed                 we are full; carries when to come back
+    │   ├── RateLimited      the key has used up its requests or tokens of this minute
+    │   └── BudgetSpent      the key has used up its money of this day or month
     ├── SellersFailed        every ranked seller was tried in vain; carries the attempts' ends
     ├── DeadlineExceeded     the deadline passed before an answer
     └── NotReady             the market has not been heard of yet
@@ -24,6 +27,7 @@ from typing import Any
 from msgspec import Struct
 
 from bidding.errors import BadParams, BadRequest, MarketError, NoEligibleOffer, UnknownModel
+from broker.shared_state import StateUnavailable
 
 
 class GatewayError(MarketError):
@@ -36,6 +40,10 @@ class NotAuthenticated(GatewayError):
 
 class NotAllowed(GatewayError):
     """The key is good but lacks the scope that the route asks for."""
+
+
+class ModelNotAllowed(GatewayError):
+    """The key may not buy any of the models that the request names."""
 
 
 class NotFound(GatewayError):
@@ -52,6 +60,14 @@ class Shed(GatewayError):
     def __init__(self, message: str, retry_after_s: float) -> None:
         super().__init__(message)
         self.retry_after_s = retry_after_s
+
+
+class RateLimited(Shed):
+    """The key is over its limit of requests or tokens a minute."""
+
+
+class BudgetSpent(Shed):
+    """What is left of the key's budget does not pay for this request."""
 
 
 class SellersFailed(GatewayError):
@@ -99,6 +115,15 @@ TABLE: tuple[tuple[type[MarketError], Answer], ...] = (
             type="permission_error",
             code="missing_scope",
             remedy="use a key that has the scope this route asks for",
+        ),
+    ),
+    (
+        ModelNotAllowed,
+        Answer(
+            status=403,
+            type="permission_error",
+            code="model_not_allowed",
+            remedy="name a model this key may use; GET /v1/models lists them",
         ),
     ),
     (
@@ -156,6 +181,24 @@ TABLE: tuple[tuple[type[MarketError], Answer], ...] = (
         ),
     ),
     (
+        RateLimited,
+        Answer(
+            status=429,
+            type="rate_limit_error",
+            code="rate_limit_exceeded",
+            remedy="retry after the time in the Retry-After header",
+        ),
+    ),
+    (
+        BudgetSpent,
+        Answer(
+            status=429,
+            type="insufficient_quota",
+            code="insufficient_quota",
+            remedy="wait for the next period, ask for a cheaper answer, or have the budget raised",
+        ),
+    ),
+    (
         Shed,
         Answer(
             status=429,
@@ -181,6 +224,16 @@ TABLE: tuple[tuple[type[MarketError], Answer], ...] = (
             type="server_error",
             code="sellers_failed",
             remedy="retry after the time in the Retry-After header",
+            level=logging.WARNING,
+        ),
+    ),
+    (
+        StateUnavailable,
+        Answer(
+            status=503,
+            type="server_error",
+            code="limits_unknown",
+            remedy="retry shortly; a key with a budget is not served while its spend is not known",
             level=logging.WARNING,
         ),
     ),

@@ -194,7 +194,7 @@ async def auctions(request: web.Request) -> web.Response:
     caller = caller_of(request, "app")
     body = await body_of(request)
     market = state.market
-    asked = auction_request(body, caller.tenant, market.view.offers)
+    asked = auction_request(body, caller.tenant, market.view.offers, caller.policy)
     decision = decide(market.view, asked, market.params, state.seed())
     made = decision_id()
     record = decision_record(

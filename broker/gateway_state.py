@@ -14,6 +14,8 @@ from broker.journal import Journal
 from broker.live_market import LiveMarket
 from broker.metrics import Metrics
 from broker.recent import Flight
+from broker.shared_state import SharedState
+from broker.tenancy import Tenancy
 from feeds.clock import Clock
 
 logger = logging.getLogger(__name__)
@@ -34,6 +36,7 @@ class GatewayState:
         metrics: Metrics,
         clock: Clock,
         stored_flight: StoredFlight,
+        shared: SharedState,
     ) -> None:
         self.settings = settings
         self.market = market
@@ -41,6 +44,8 @@ class GatewayState:
         self.metrics = metrics
         self.clock = clock
         self.stored_flight = stored_flight
+        self.shared = shared
+        self.tenancy = Tenancy(shared, clock)
         self.draining = False
 
     def seed(self) -> int:

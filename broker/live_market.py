@@ -79,7 +79,7 @@ class LiveMarket:
         """Follow the log and keep the view fresh, until cancelled."""
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self.follower.run())
-            tasks.create_task(self._keep_fresh())
+            tasks.create_task(self.keep_fresh())
 
     def on_record(self, key: str, record: Record | None, position: Position) -> None:
         """Take in what a followed topic says."""
@@ -126,7 +126,8 @@ class LiveMarket:
         """Each offer's circuit as this gateway sees it, in row order."""
         return self.overlay.health(self._now_s())
 
-    async def _keep_fresh(self) -> None:
+    async def keep_fresh(self) -> None:
+        """Put a new view in force whenever something has changed, until cancelled."""
         while True:
             await asyncio.sleep(self._interval_s)
             blocked = self.overlay.circuit_open(self._now_s())

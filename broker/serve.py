@@ -13,6 +13,7 @@ import math
 import secrets
 from typing import Final
 
+import msgspec
 from aiohttp import web
 
 from bidding.auction import decide
@@ -21,6 +22,7 @@ from bidding.errors import MarketError
 from bidding.outcome import FailureClass
 from bidding.request import BidRequest
 from bidding.units import usd_from_nusd
+from bidding.view import MarketView
 from broker.asking import bid_request
 from broker.attempt import Order
 from broker.auth import Caller
@@ -28,8 +30,10 @@ from broker.dispatch import Delivery, Dispatcher
 from broker.errors import SellersFailed, Shed, answer_for, body_for
 from broker.flight import decision_record
 from broker.gateway_state import GatewayState
+from broker.key_rules import merged_sla
 from broker.resume import continuation, may_resume
 from broker.settle import Settlement, fill, settle
+from broker.tenancy import Hold, cost_bound
 from broker.wire.neutral import Event, Failed, NeutralRequest, Started, TextDelta, Usage
 from broker.wire.surface import ErrorBody, ReplyMeta, StreamEncoder, Surface
 from feeds.records import DecisionRecord
@@ -37,6 +41,7 @@ from feeds.records import DecisionRecord
 _WRITE_TIMEOUT_S: Final = 30.0
 _NS_PER_MS: Final = 1_000_000
 _PATIENCE: Final = 3.0
+_USUAL_TOKENS: Final = 256
 _PATIENT_TAIL: Final = 0.95
 _LEAST_PATIENCE_MS: Final = 10_000.0
 
@@ -49,7 +54,16 @@ def decision_id() -> str:
 class _Flying:
     """One request under way: what was asked and decided, and its order."""
 
-    __slots__ = ("asked", "decided_ns", "decision", "order", "record", "request", "started_ns")
+    __slots__ = (
+        "asked",
+        "decided_ns",
+        "decision",
+        "hold",
+        "order",
+        "record",
+        "request",
+        "started_ns",
+    )
 
     def __init__(
         self,
@@ -59,7 +73,9 @@ class _Flying:
         order: Order,
         record: DecisionRecord,
         decided_ns: int,
+        hold: Hold,
     ) -> None:
+        self.hold = hold
         self.request = request
         self.asked = asked
         self.decision = decision
@@ -94,20 +110,41 @@ class RequestLine:
         try:
             started_ns = self._state.clock.monotonic_ns()
             request = surface.decode(body)
-            flying = self._decide(request, caller, started_ns)
+            flying = await self._admitted(request, caller, started_ns)
             if request.stream:
                 return await self._stream(http, flying, surface)
             return await self._whole(flying, surface)
         finally:
             self._n_open -= 1
 
-    def _decide(self, request: NeutralRequest, caller: Caller, started_ns: int) -> _Flying:
+    async def _admitted(self, request: NeutralRequest, caller: Caller, started_ns: int) -> _Flying:
+        """The request decided, within its key's limits, and its money set aside."""
+        request.sla = merged_sla(request.sla, caller.policy.sla)
+        view = self._state.market.view
+        asked = bid_request(request, caller.tenant, view.offers, caller.policy)
+        n_tokens = asked.input_tokens + (asked.max_output_tokens or _USUAL_TOKENS)
+        hold = await self._state.tenancy.admit(caller, n_tokens)
+        try:
+            flying = self._decide(request, asked, caller, started_ns, hold)
+            await self._set_aside(flying)
+            return flying
+        except BaseException:
+            hold.close(0, 0)
+            raise
+
+    def _decide(
+        self,
+        request: NeutralRequest,
+        asked: BidRequest,
+        caller: Caller,
+        started_ns: int,
+        hold: Hold,
+    ) -> _Flying:
         state = self._state
         market = state.market
         view = market.view
-        asked = bid_request(request, caller.tenant, view.offers)
         before_ns = state.clock.monotonic_ns()
-        decision = decide(view, asked, market.params, state.seed())
+        decision, asked = self._decision(view, asked, caller)
         decided_ns = state.clock.monotonic_ns()
         state.metrics.decision_seconds.observe((decided_ns - before_ns) * 1e-9)
         made = decision_id()
@@ -128,15 +165,45 @@ class RequestLine:
             started_ns=started_ns,
             deadline_ns=started_ns + round(state.settings.gateway.default_deadline_s * 1e9),
             input_tokens=asked.input_tokens,
-            output_tokens=_expected_tokens(
-                view.task(asked.task).out_log_tokens[decision.winner.row]
-            ),
+            output_tokens=n,
             ttft_target_ns=_after(started_ns, sla.ttft_ms),
             latency_target_ns=_after(started_ns, sla.latency_ms or self._patience_ms(decision, n)),
         )
         record.overhead_us = (decided_ns - started_ns) * 1e-3
         state.metrics.overhead_seconds.observe((decided_ns - started_ns) * 1e-9)
-        return _Flying(request, asked, decision, order, record, decided_ns)
+        return _Flying(request, asked, decision, order, record, decided_ns, hold)
+
+    def _decision(
+        self, view: MarketView, asked: BidRequest, caller: Caller
+    ) -> tuple[Decision, BidRequest]:
+        """The auction, under what the key has left as far as that is known."""
+        state = self._state
+        params, seed = state.market.params, state.seed()
+        reserve_nusd = state.tenancy.reserve_nusd(caller)
+        if reserve_nusd < math.inf:
+            within = msgspec.structs.replace(asked, reserve_nusd=reserve_nusd)
+            decision = decide(view, within, params, seed)
+            if decision.winner is not None:
+                return decision, within
+        return decide(view, asked, params, seed), asked
+
+    async def _set_aside(self, flying: _Flying) -> None:
+        """Set the call's money aside; a tight budget narrows the ranking and the answer."""
+        order, state = flying.order, self._state
+        if not flying.hold.has_budget:
+            return
+        bound = cost_bound(
+            state.market.view, flying.asked, flying.decision.ranked, flying.request.n
+        )
+        left_us = (order.deadline_ns - state.clock.monotonic_ns()) // 1000
+        try:
+            reserved = await flying.hold.reserve(bound, state.clock.now_us() + left_us)
+        except MarketError:
+            state.journal.decision(flying.record, [])
+            raise
+        if reserved is not None and reserved.held:
+            order.request = msgspec.structs.replace(order.request, max_output_tokens=bound.n_tokens)
+            order.decision = msgspec.structs.replace(order.decision, ranked=bound.kept)
 
     def _patience_ms(self, decision: Decision, n_tokens: float) -> float | None:
         """How long an answer may take that has no deadline, before another seller is better:
@@ -236,6 +303,7 @@ class RequestLine:
         record = fill(flying.record, settled)
         record.at_us = self._state.clock.now_us()
         self._state.journal.decision(record, order.attempts)
+        flying.hold.close(settled.cost_nusd, settled.input_tokens + settled.output_tokens)
         return settled
 
     def _meta(self, flying: _Flying, delivery: Delivery, surface: Surface) -> ReplyMeta:

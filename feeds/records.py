@@ -18,6 +18,7 @@ from msgspec import Meta, Struct, field
 from bidding.market import Catalogue, PriceList
 from bidding.outcome import FailureClass, Outcome
 from bidding.quote import Calibration, Position, Quote
+from bidding.request import Sla
 from bidding.skill import Skill
 
 Source = Literal["gateway", "probe", "pushed", "app"]
@@ -246,8 +247,36 @@ class ParamsRecord(Written, tag_field="kind", tag="params/1", kw_only=True):
     params: str
 
 
+_Usd = Annotated[float, Meta(ge=0.0, le=1e9)]
+_Limit = Annotated[int, Meta(gt=0, le=10**12)]
+
+
+class KeyPolicy(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What a key may do and asks for by default; None or empty: no limit of its own.
+
+    `sla` fills in what requests leave open; its compliance rules bind whatever a request says.
+    `models` are the models, offers or providers it may buy. Budgets run by UTC day and month,
+    limits over any 60 seconds; `limit_tpm` counts tokens in and out. `cache_age_s` turns the
+    exact response cache on for the key, `cache_any` also for requests that are not
+    deterministic. `trim` lets conversations that fit nowhere be shortened, oldest turns first.
+    """
+
+    sla: Sla | None = None
+    models: tuple[str, ...] = ()
+    budget_day_usd: _Usd | None = None
+    budget_month_usd: _Usd | None = None
+    limit_rpm: _Limit | None = None
+    limit_tpm: _Limit | None = None
+    cache_age_s: Annotated[float, Meta(gt=0, le=31_536_000)] | None = None
+    cache_any: bool = False
+    trim: bool = False
+
+
 class KeyRecord(Written, tag_field="kind", tag="key/1", kw_only=True):
-    """An API key, as its SHA-256 only (topic `control.keys`, key id, compacted)."""
+    """An API key, as its SHA-256 only (topic `control.keys`, key id, compacted).
+
+    After a rotation `old_digest` is good as well, until `old_until_us`.
+    """
 
     key_id: str
     digest: str
@@ -258,6 +287,9 @@ class KeyRecord(Written, tag_field="kind", tag="key/1", kw_only=True):
     revoked: bool = False
     expires_at_us: TimestampUs | None = None
     label: str = ""
+    policy: KeyPolicy = field(default_factory=KeyPolicy)
+    old_digest: str = ""
+    old_until_us: TimestampUs = 0
 
 
 class CatalogueRecord(Written, tag_field="kind", tag="catalogue/1", kw_only=True):

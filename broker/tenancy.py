@@ -1,0 +1,165 @@
+"""A key's limits around one request: let in, money set aside, and both put right at the end.
+
+    hold = await tenancy.admit(caller, asked)           # RateLimited
+    order parts = await tenancy.reserve(hold, …)        # BudgetSpent
+    hold.close(settled)                                 # whatever became of it
+
+A key without limits passes through without asking anybody.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Final, NamedTuple
+
+from bidding.decision import Bid
+from bidding.request import BidRequest
+from bidding.view import MarketView
+from broker.auth import Caller
+from broker.budgets import Budgets, Reservation
+from broker.rate_limits import RateLimits
+from broker.shared_state import SharedState
+from feeds.clock import Clock
+
+_INPUT_MARGIN: Final = 1.3
+_INPUT_SLACK: Final = 64
+_TAIL_SD: Final = 2.33
+_TAIL_SLACK: Final = 32
+_DEARER: Final = 4.0
+_HINT_US: Final = 1_000_000
+_MAX_HINTS: Final = 100_000
+
+
+class Bound(NamedTuple):
+    """What a request may cost: at worst, and with an answer of at most `n_tokens`.
+
+    `kept` are the bids that the likely cost covers.
+    """
+
+    worst_nusd: float
+    likely_nusd: float
+    n_tokens: int
+    kept: tuple[Bid, ...]
+
+
+def cost_bound(
+    view: MarketView, asked: BidRequest, ranked: tuple[Bid, ...], n_choices: int
+) -> Bound:
+    """What buying from `ranked` may cost: pure.
+
+    The likely length is one that 99 of 100 answers of the task keep to. Runners-up that cost
+    more than four times the winner are left out of the likely cost.
+    """
+    task = view.task(asked.task)
+    n_input = asked.input_tokens * _INPUT_MARGIN + _INPUT_SLACK
+
+    def cost(row: int, n_output: float) -> float:
+        prices = view.prices
+        return float(
+            prices.request_nusd[row]
+            + prices.input_nusd[row] * n_input
+            + prices.output_nusd[row] * n_output * n_choices
+        )
+
+    def most(row: int) -> float:
+        limit = float(view.offers.max_output_tokens[row])
+        return limit if asked.max_output_tokens is None else min(limit, asked.max_output_tokens)
+
+    def likely(row: int) -> float:
+        log = float(task.out_log_tokens[row] + _TAIL_SD * task.out_log_sd[row])
+        return min(math.exp(min(log, 16.0)) + _TAIL_SLACK, most(row))
+
+    dearest = _DEARER * cost(ranked[0].row, likely(ranked[0].row))
+    kept = tuple(bid for bid in ranked if cost(bid.row, likely(bid.row)) <= dearest)
+    n_tokens = math.ceil(max(likely(bid.row) for bid in kept))
+    return Bound(
+        worst_nusd=max(cost(bid.row, most(bid.row)) for bid in ranked),
+        likely_nusd=max(cost(bid.row, min(n_tokens, most(bid.row))) for bid in kept),
+        n_tokens=n_tokens,
+        kept=kept,
+    )
+
+
+class Hold:
+    """What one request has taken of its key's limits until it is closed."""
+
+    def __init__(self, tenancy: Tenancy, caller: Caller, n_tokens: int) -> None:
+        self._tenancy = tenancy
+        self._caller = caller
+        self._n_tokens = n_tokens
+        self._reservations: list[Reservation] = []
+        self._closed = False
+
+    @property
+    def has_budget(self) -> bool:
+        """Whether money has to be set aside before a call."""
+        policy = self._caller.policy
+        return policy.budget_day_usd is not None or policy.budget_month_usd is not None
+
+    async def reserve(self, bound: Bound, ends_us: int) -> Reservation | None:
+        """Set money aside. Raises `BudgetSpent`, `StateUnavailable`."""
+        tenancy = self._tenancy
+        reservation = await tenancy.budgets.reserve(
+            self._caller.key_id,
+            self._caller.policy,
+            worst_nusd=bound.worst_nusd,
+            likely_nusd=bound.likely_nusd,
+            ends_us=ends_us,
+        )
+        if reservation is not None:
+            self._reservations.append(reservation)
+            tenancy.note_left(self._caller.key_id, reservation.left_nusd)
+        return reservation
+
+    def close(self, spent_nusd: int, n_tokens: int) -> None:
+        """Put what was spent and used in the place of what was taken; only the first call counts.
+
+        With several reservations (an answer that failed its check was bought again) the first
+        bears what was spent and the others nothing.
+        """
+        if self._closed:
+            return
+        self._closed = True
+        tenancy, caller = self._tenancy, self._caller
+        tenancy.limits.correct_soon(
+            caller.key_id, caller.policy, n_taken=self._n_tokens, n_used=n_tokens
+        )
+        for reservation in self._reservations:
+            tenancy.budgets.settle_soon(reservation.id, spent_nusd)
+            spent_nusd = 0
+
+
+class Tenancy:
+    """Budgets and limits of all keys, as this process applies them."""
+
+    def __init__(self, state: SharedState, clock: Clock) -> None:
+        self.budgets = Budgets(state, clock)
+        self.limits = RateLimits(state, clock)
+        self._clock = clock
+        self._left: dict[str, tuple[int, int]] = {}
+
+    async def admit(self, caller: Caller, n_tokens: int) -> Hold:
+        """Let a request of about `n_tokens` tokens in. Raises `RateLimited`."""
+        policy = caller.policy
+        if policy.limit_rpm is not None or policy.limit_tpm is not None:
+            await self.limits.admit(caller.key_id, policy, n_tokens)
+        return Hold(self, caller, n_tokens)
+
+    def reserve_nusd(self, caller: Caller) -> float:
+        """The most a request of this key may be expected to cost, as known a second ago; no
+        bound where that is not known: then the reservation has the last word.
+        """
+        left_nusd, at_us = self._left.get(caller.key_id, (0, -_HINT_US))
+        is_fresh = self._clock.now_us() - at_us < _HINT_US
+        return float(left_nusd) if is_fresh and left_nusd > 0 else math.inf
+
+    def note_left(self, key_id: str, left_nusd: int) -> None:
+        """What a key's budget holds now beside what is set aside."""
+        if len(self._left) > _MAX_HINTS:
+            self._left.clear()
+        self._left[key_id] = (left_nusd, self._clock.now_us())
+
+    async def close(self) -> None:
+        """Wait for what is being put right."""
+        await self.budgets.close()
+        await self.limits.close()

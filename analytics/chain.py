@@ -56,6 +56,8 @@ _INSERT: Final[dict[str, Value]] = {
     "input_format_skip_unknown_fields": 1,
     "input_format_null_as_default": 1,
     "input_format_json_named_tuples_as_objects": 0,
+    # What was written as a double is read as that double, to the last bit: replays compare them.
+    "precise_float_parsing": 1,
 }
 _FEED: Final[dict[str, Value]] = {
     **_ONE_BLOCK,

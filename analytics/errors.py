@@ -5,6 +5,7 @@ StoreError (MarketError)
 ├── StoreRejected        the store answers no, and will again; carries its code
 ├── StoreDiffers         what the store holds is not what we wrote: stop, a person must look
 ├── BadMigrations        files or the store's history have gaps, changes, or are newer than we
+├── NotStored            a decision's view or params are not in the store, yet or any more
 ├── UnknownReport        no such report; carries near names
 └── BadParameter         a report's parameter is missing, unknown or of another type
 
@@ -43,6 +44,10 @@ class StoreDiffers(StoreError):
 
 class BadMigrations(StoreError):
     """The schema's history cannot be continued; the message says which number and why."""
+
+
+class NotStored(StoreError):
+    """What a decision was made of cannot be found; a moment later it may be there."""
 
 
 class UnknownReport(StoreError):

@@ -19,6 +19,8 @@ Share = Annotated[float, Meta(ge=0.0, le=1.0)]
 PositiveMs = Annotated[float, Meta(gt=0.0, le=3_600_000.0)]
 Usd = Annotated[float, Meta(ge=0.0, le=1_000_000.0)]
 MAX_MONEY_PRICE: Final = 1e6
+ARM_MARK: Final = "~"
+"""Between an SLA class's name and the trial of params it is part of."""
 Label = Annotated[str, Meta(min_length=1, max_length=128, pattern=r"^[A-Za-z0-9._:/@-]+$")]
 
 
@@ -102,6 +104,9 @@ class BidRequest(Struct, frozen=True, kw_only=True):
     money_price : float
         κ, the dual price of the buyer's budget: a dollar counts as 1 + κ dollars against what
         an answer is worth. 0 where money is not short.
+    arm : str
+        Which trial of params the request is part of; empty for none. Classes of a trial have
+        prices of their own, so that a trial cannot move those of everybody else.
     """
 
     tenant: str
@@ -118,10 +123,12 @@ class BidRequest(Struct, frozen=True, kw_only=True):
     streaming: bool = False
     incumbent_blocks: int = 0
     money_price: float = 0.0
+    arm: str = ""
 
     @property
     def class_key(self) -> str:
-        return self.sla.class_key(self.tenant, self.task)
+        key = self.sla.class_key(self.tenant, self.task)
+        return f"{key}{ARM_MARK}{self.arm}" if self.arm else key
 
     @property
     def worth_scale(self) -> float:

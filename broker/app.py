@@ -25,7 +25,7 @@ from broker.dispatch import Dispatcher, DispatchSettings
 from broker.gateway import make_app
 from broker.gateway_state import GatewayState
 from broker.journal import Journal
-from broker.live_market import LiveMarket
+from broker.live_market import LiveMarket, digest_of
 from broker.metrics import Metrics
 from broker.providers.base import Seat
 from broker.recent import Flight, RecentDecisions
@@ -36,7 +36,7 @@ from broker.upstream import Upstream
 from feeds.clock import Clock, SystemClock
 from feeds.errors import FeedError
 from feeds.producer import LogProducer
-from feeds.records import AttemptRecord, KeyRecord
+from feeds.records import AttemptRecord, CatalogueRecord, KeyRecord
 from feeds.spool import Spool, SpoolSettings
 
 logger = logging.getLogger(__name__)
@@ -71,6 +71,9 @@ async def run_gateway(settings: Settings, worker: int = 0) -> None:
         stack.push_async_callback(producer.close)
         stack.push_async_callback(spool.close)
         journal = Journal(spool, RecentDecisions(settings.gateway.recent_decisions), metrics, clock)
+        journal.catalogue(
+            CatalogueRecord(at_us=clock.now_us(), catalogue=catalogue, digest=digest_of(catalogue))
+        )
         history = _History(settings)
         stack.push_async_callback(history.close)
         shared = open_state(settings)

@@ -29,7 +29,6 @@ from broker.errors import (
     answer_for,
     body_for,
 )
-from broker.flight import decision_record
 from broker.gateway_state import GatewayState
 from broker.market_routes import market_body, models_body
 from broker.recent import Flight
@@ -39,6 +38,7 @@ from broker.wire.openai_chat import OPENAI_CHAT
 from broker.wire.openai_embeddings import OPENAI_EMBEDDINGS
 from broker.wire.openai_responses import OPENAI_RESPONSES
 from broker.wire.surface import Surface
+from feeds.flight import decision_record
 
 logger = logging.getLogger(__name__)
 
@@ -194,8 +194,9 @@ async def auctions(request: web.Request) -> web.Response:
     caller = caller_of(request, "app")
     body = await body_of(request)
     market = state.market
-    asked = auction_request(body, caller.tenant, market.view.offers, caller.policy)
-    decision = decide(market.view, asked, market.params, state.seed())
+    view = state.view()
+    asked = auction_request(body, caller.tenant, view.offers, caller.policy)
+    decision = decide(view, asked, market.params, state.seed())
     made = decision_id()
     record = decision_record(
         decision, asked, decision_id=made, at_us=state.clock.now_us(), only=True

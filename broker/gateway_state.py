@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable
 
 from bidding.decision import Decision, NoBid
 from bidding.errors import MarketError, NoEligibleOffer
+from bidding.view import MarketView
 from broker.config import Settings
 from broker.errors import SellersFailed
 from broker.journal import Journal
@@ -47,6 +48,13 @@ class GatewayState:
         self.shared = shared
         self.tenancy = Tenancy(shared, clock)
         self.draining = False
+
+    def view(self) -> MarketView:
+        """The view in force, for a decision: what it was made of is written down, once."""
+        record = self.market.views.used()
+        if record is not None:
+            self.journal.view(record)
+        return self.market.view
 
     def seed(self) -> int:
         """A fresh seed for a decision."""

@@ -10,9 +10,16 @@ from bidding.outcome import FailureClass
 from broker.metrics import Metrics
 from broker.recent import Flight, RecentDecisions
 from feeds.clock import Clock
-from feeds.records import AttemptRecord, DeadRecord, DecisionRecord, FeedbackRecord
+from feeds.records import (
+    AttemptRecord,
+    CatalogueRecord,
+    DeadRecord,
+    DecisionRecord,
+    FeedbackRecord,
+    ViewRecord,
+)
 from feeds.spool import Spool
-from feeds.topics import ATTEMPTS, DEAD, DECISIONS, FEEDBACK
+from feeds.topics import ATTEMPTS, CATALOGUE, DEAD, DECISIONS, FEEDBACK, VIEWS
 
 
 class Journal:
@@ -43,6 +50,14 @@ class Journal:
             self._metrics.no_bids.labels(reason).inc(n)
         if record.on_time is False:
             self._metrics.late.inc()
+
+    def view(self, record: ViewRecord) -> None:
+        """A view has been read by a decision for the first time."""
+        self._spool.put(VIEWS, record)
+
+    def catalogue(self, record: CatalogueRecord) -> None:
+        """What this gateway sells, before anything is bought."""
+        self._spool.put(CATALOGUE, record)
 
     def feedback(self, record: FeedbackRecord, flight: Flight) -> None:
         """A decision's answer was scored."""

@@ -8,7 +8,9 @@ changed, and at once when a circuit opens, closes or spends a probe.
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import logging
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -22,23 +24,22 @@ from bidding.view import MarketView
 from broker.auth import KeyRing
 from broker.metrics import Metrics
 from broker.overlay import Overlay
+from feeds.booking import BOOKED, take
 from feeds.clock import Clock
 from feeds.compacted import Follower
 from feeds.kafka import KafkaSettings
-from feeds.records import (
-    CalibrationRecord,
-    KeyRecord,
-    ParamsRecord,
-    PriceRecord,
-    QuoteRecord,
-    Record,
-    SkillRecord,
-)
-from feeds.topics import KEYS, PARAMS, PRICES, QUOTES, SKILLS
+from feeds.records import KeyRecord, ParamsRecord, QuoteRecord, Record
+from feeds.topics import KEYS, PARAMS
+from feeds.views import ViewLog
 
 logger = logging.getLogger(__name__)
 
 GLOBAL_SCOPE = "global"
+
+
+def digest_of(catalogue: Catalogue) -> str:
+    """What names a catalogue's content."""
+    return hashlib.sha256(msgspec.json.encode(catalogue)).hexdigest()[:32]
 
 
 class LiveMarket:
@@ -66,7 +67,10 @@ class LiveMarket:
         self.keys = KeyRing()
         self.book = MarketBook(catalogue)
         self.overlay = Overlay(self.book.offers, catalogue, self.params.reliability.circuit)
-        self.follower = Follower(kafka, [QUOTES, SKILLS, PRICES, PARAMS, KEYS], self.on_record)
+        self.follower = Follower(kafka, [*BOOKED, PARAMS, KEYS], self.on_record)
+        self.views = ViewLog(
+            catalogue=digest_of(catalogue), defaults=msgspec.json.encode(self.params).decode()
+        )
         self._dirty = False
         self.view: MarketView = self._new_view()
 
@@ -84,19 +88,14 @@ class LiveMarket:
     def on_record(self, key: str, record: Record | None, position: Position) -> None:
         """Take in what a followed topic says."""
         if isinstance(record, QuoteRecord):
-            self._dirty |= self.book.apply_quote(record.quote)
             self._metrics.quotes.inc()
-        elif isinstance(record, CalibrationRecord):
-            self._dirty |= self.book.apply_calibration(record.calibration)
-        elif isinstance(record, SkillRecord):
-            self._dirty |= self.book.apply_skill(record.skill)
-        elif isinstance(record, PriceRecord):
-            if not record.quarantined:
-                self._dirty |= self.book.apply_prices(record.offer, record.prices)
-        elif isinstance(record, KeyRecord):
+        if isinstance(record, KeyRecord):
             self.keys.apply(record)
         elif isinstance(record, ParamsRecord) and record.scope == GLOBAL_SCOPE:
             self._apply_params(record)
+        elif take(self.book, record):
+            self.views.took(key, position)
+            self._dirty = True
 
     def sent(self, offer: str) -> None:
         """A call to `offer` goes out."""
@@ -137,12 +136,13 @@ class LiveMarket:
     def _new_view(self) -> MarketView:
         self._dirty = False
         self._own_blocked = self.overlay.circuit_open(self._now_s())
-        view = self.book.view(
-            self._clock.now_us(),
-            circuit_open=self._own_blocked,
-            quota_blocked=self.overlay.quota_blocked(),
-            n_inflight=self.overlay.n_inflight,
-        )
+        overlay: dict[str, Any] = {
+            "circuit_open": self._own_blocked,
+            "quota_blocked": self.overlay.quota_blocked(),
+            "n_inflight": self.overlay.n_inflight.copy(),
+        }
+        view = self.book.view(self._clock.now_us(), **overlay)
+        self.views.viewed(view.number, view.at_us, overlay)
         self._metrics.view_number.set(view.number)
         return view
 

@@ -15,7 +15,6 @@ import time
 from collections.abc import Awaitable, Callable, Sequence
 from datetime import UTC, datetime
 
-from analytics.recorder import FACTS
 from analytics.restore import restore
 from analytics.rows import table_of
 from analytics.store import Store, StoreSettings
@@ -66,14 +65,14 @@ async def recycle(
 
 
 async def _drained(kafka: KafkaSettings, store: Store) -> None:
-    """Wait until every fact on the log is stored."""
+    """Wait until everything on the log is stored: facts, and the quotes that decisions read."""
     deadline_s = time.monotonic() + _DRAIN_S
     while True:
-        async with LogConsumer(kafka, FACTS) as consumer:
+        async with LogConsumer(kafka, TOPICS) as consumer:
             spans = await consumer.spans(consumer.assignment)
             log = consumer.log
         behind = []
-        for topic in FACTS:
+        for topic in TOPICS:
             table = table_of(topic.name)
             answer = await store.query(_STORED, {"table": table, "log": log})
             stored = {int(partition): int(last) + 1 for partition, last in answer.rows}

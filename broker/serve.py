@@ -28,7 +28,6 @@ from broker.attempt import Order
 from broker.auth import Caller
 from broker.dispatch import Delivery, Dispatcher
 from broker.errors import SellersFailed, Shed, answer_for, body_for
-from broker.flight import decision_record
 from broker.gateway_state import GatewayState
 from broker.key_rules import merged_sla
 from broker.resume import continuation, may_resume
@@ -36,6 +35,7 @@ from broker.settle import Settlement, fill, settle
 from broker.tenancy import Hold, cost_bound
 from broker.wire.neutral import Event, Failed, NeutralRequest, Started, TextDelta, Usage
 from broker.wire.surface import ErrorBody, ReplyMeta, StreamEncoder, Surface
+from feeds.flight import decision_record
 from feeds.records import DecisionRecord
 
 _WRITE_TIMEOUT_S: Final = 30.0
@@ -142,7 +142,7 @@ class RequestLine:
     ) -> _Flying:
         state = self._state
         market = state.market
-        view = market.view
+        view = state.view()
         before_ns = state.clock.monotonic_ns()
         decision, asked = self._decision(view, asked, caller)
         decided_ns = state.clock.monotonic_ns()

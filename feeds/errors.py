@@ -6,6 +6,7 @@ FeedError (MarketError)
 ├── LogUnavailable       the log does not answer: try again, the spool keeps what is owed
 │   └── LogChanged       the log is a new one and holds nothing of the old: read it from its start
 ├── LogRefused           the log answers no, and will again: configuration
+├── Unmakeable           a view cannot be made again: something it was made of is missing
 ├── SpoolFull            the spool dropped its oldest records; carries how many
 ├── SpoolBroken          the spool's disk fails: records are held in memory meanwhile
 └── TooManyBad           a share of dead letters beyond reason: we are the fault, so stop
@@ -26,6 +27,10 @@ class BadRecord(FeedError):
 
 class UnknownVersion(BadRecord):
     """A record of a kind or version this build does not know."""
+
+
+class Unmakeable(FeedError):
+    """A view cannot be made again; the message names what is missing."""
 
 
 class LogUnavailable(FeedError):

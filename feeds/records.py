@@ -108,7 +108,9 @@ class DecisionRecord(Written, tag_field="kind", tag="decision/1", kw_only=True):
     `no_bids` per reason, clearing price, propensity, everything needed to decide again: seed,
     params version, view), and what was delivered. `best_*` and `cheapest_*` are the bids of
     the offer with the highest P(good) and with the lowest cost, for counterfactuals.
-    `on_time` is None when the request had no deadline.
+    `on_time` is None when the request had no deadline. `arm` names the trial of params the
+    request was part of. `shadow_*` is what `shadow_version` of the params would have bought; 0
+    when none was being tried in the shadow.
     """
 
     decision_id: str
@@ -159,6 +161,13 @@ class DecisionRecord(Written, tag_field="kind", tag="decision/1", kw_only=True):
     output_tokens: Int64 = 0
     cost_nusd: Int64 = 0
     overhead_us: float | None = None
+    arm: str = ""
+    session: str = ""
+    shadow_version: Int64 = 0
+    shadow_winner: str | None = None
+    shadow_cost_nusd: float | None = None
+    shadow_p_good: float | None = None
+    shadow_p_on_time: float | None = None
 
 
 class FeedbackRecord(Written, tag_field="kind", tag="feedback/1", kw_only=True):
@@ -228,12 +237,22 @@ class StatusRecord(Written, tag_field="kind", tag="status/1", kw_only=True):
 
 
 class ViewRecord(Written, tag_field="kind", tag="view/1", kw_only=True):
-    """What a gateway's view was made of (topic `market.views`, key gateway)."""
+    """What a gateway's view was made of (topic `market.views`, key gateway), if a decision read it.
+
+    A change on the view numbered `base` of the same gateway and boot; 0: on nothing, it is all
+    there. `applied` holds the offsets of the records that moved the book, by
+    "log|topic|partition"; `overlay` the gateway's own columns, as row, value, row, value ….
+    `catalogue` is the digest of the catalogue; `defaults` the params that this build starts
+    with (both where `base` is 0).
+    """
 
     view_number: Int64
     at_us: TimestampUs
-    positions: list[Position]
+    base: Int64 = 0
+    applied: dict[str, list[Int64]] = field(default_factory=dict)
     overlay: dict[str, list[float]] = field(default_factory=dict)
+    catalogue: str = ""
+    defaults: str = ""
 
 
 class ParamsRecord(Written, tag_field="kind", tag="params/1", kw_only=True):
@@ -293,10 +312,14 @@ class KeyRecord(Written, tag_field="kind", tag="key/1", kw_only=True):
 
 
 class CatalogueRecord(Written, tag_field="kind", tag="catalogue/1", kw_only=True):
-    """The whole catalogue, as of now (topic `control.catalogue`, key `catalogue`, compacted)."""
+    """The whole catalogue, as of now (topic `control.catalogue`, key `catalogue`, compacted).
+
+    With a `digest` it is what a gateway started with, kept under that digest for replays.
+    """
 
     at_us: TimestampUs
     catalogue: Catalogue
+    digest: str = ""
 
 
 class DeadRecord(Written, tag_field="kind", tag="dead/1", kw_only=True):

@@ -68,6 +68,6 @@ def key_of(topic: Topic, record: r.Written) -> bytes:
     if isinstance(record, r.CalibrationRecord):
         return f"*{record.estimator}".encode()
     if isinstance(record, r.CatalogueRecord):
-        return b"catalogue"
+        return f"catalogue/{record.digest}".encode() if record.digest else b"catalogue"
     key: str = getattr(record, topic.key)
     return key.encode()

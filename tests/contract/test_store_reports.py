@@ -82,9 +82,7 @@ def _others() -> dict[Topic, list[Record]]:
             )
         ],
         VIEWS: [
-            ViewRecord(
-                gateway="gw9", boot="b", seq=s, view_number=s, at_us=facts.T0_US, positions=[]
-            )
+            ViewRecord(gateway="gw9", boot="b", seq=s, view_number=s, at_us=facts.T0_US)
             for s in (1, 2, 4, 4)
         ],
         DEAD: [

@@ -1,0 +1,30 @@
+"""From a record on the log to the book: the one way in, for gateways and for replays alike.
+
+A gateway notes which records moved its book, and a replay takes in the same ones through the
+same door; so whatever moves a book must come through here.
+"""
+
+from __future__ import annotations
+
+from bidding.book import MarketBook
+from feeds.records import CalibrationRecord, PriceRecord, QuoteRecord, Record, SkillRecord
+from feeds.topics import PRICES, QUOTES, SKILLS, Topic
+
+BOOKED: tuple[Topic, ...] = (QUOTES, SKILLS, PRICES)
+"""Topics whose records can move a book."""
+
+
+def take(book: MarketBook, record: Record | None) -> bool:
+    """Take in what moves the book; False when it moved nothing (older, unknown, held back)."""
+    if isinstance(record, QuoteRecord):
+        return book.apply_quote(record.quote)
+    if isinstance(record, CalibrationRecord):
+        return book.apply_calibration(record.calibration)
+    if isinstance(record, SkillRecord):
+        return book.apply_skill(record.skill)
+    if isinstance(record, PriceRecord) and not record.quarantined:
+        row = book.offers.row_of.get(record.offer)
+        if row is None or book.prices(row) == record.prices:
+            return False
+        return book.apply_prices(record.offer, record.prices)
+    return False

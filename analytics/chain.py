@@ -71,6 +71,7 @@ _FEED: Final[dict[str, Value]] = {
 }
 _QUORUM: Final[dict[str, Value]] = {"insert_quorum": "auto", "insert_quorum_parallel": 0}
 _SEQUENTIAL: Final[dict[str, Value]] = {"select_sequential_consistency": 1}
+_COLUMNS_DIFFER: Final = 20
 _NOT_FED: Final = frozenset({VIEWS.name, DEAD.name})
 
 # Values are bound by the server, and so are names of databases and tables.
@@ -261,11 +262,17 @@ class Chain:
         if self._topic.name in _NOT_FED:
             return
         token = f"{self._log}/{self._topic.name}/{self._partition}/{first}-{last}"
-        await self._store.command(
-            _SEND_ON,
-            {**self._where(), "first": first, "last": last},
-            {**self._feed_settings, "insert_deduplication_token": token},
-        )
+        try:
+            await self._store.command(
+                _SEND_ON,
+                {**self._where(), "first": first, "last": last},
+                {**self._feed_settings, "insert_deduplication_token": token},
+            )
+        except StoreRejected as error:
+            if error.code != _COLUMNS_DIFFER:
+                raise
+            # A migration adds a column to the table and then to its feed: between the two, wait.
+            raise StoreUnavailable(str(error)) from error
 
     async def _n_since(self, stored_at: str, day: str) -> int:
         """How many batches the table took after that moment."""

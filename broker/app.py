@@ -11,11 +11,13 @@ import signal
 import socket
 import sys
 from pathlib import Path
+from typing import Any
 
 from aiohttp import web
 
-from analytics.errors import StoreError
+from analytics.errors import NotStored, StoreError
 from analytics.explain import decision_line
+from analytics.remake import remake
 from analytics.store import Store
 from bidding.fallback import Forecast
 from bidding.market import Catalogue
@@ -30,18 +32,20 @@ from broker.metrics import Metrics
 from broker.providers.base import Seat
 from broker.recent import Flight, RecentDecisions
 from broker.revocation import follow_revocations
+from broker.second_opinion import second_opinion
 from broker.serve import RequestLine
 from broker.state import open_state
 from broker.upstream import Upstream
 from feeds.clock import Clock, SystemClock
 from feeds.errors import FeedError
 from feeds.producer import LogProducer
-from feeds.records import AttemptRecord, CatalogueRecord, KeyRecord
+from feeds.records import AttemptRecord, CatalogueRecord, DecisionRecord, KeyRecord
 from feeds.spool import Spool, SpoolSettings
 
 logger = logging.getLogger(__name__)
 
 _DRAIN_S = 25.0
+_STORED_WITHIN_S = 8.0
 
 
 async def run_gateway(settings: Settings, worker: int = 0) -> None:
@@ -79,7 +83,9 @@ async def run_gateway(settings: Settings, worker: int = 0) -> None:
         shared = open_state(settings)
         await shared.start()
         stack.push_async_callback(shared.close)
-        state = GatewayState(settings, market, journal, metrics, clock, history.flight, shared)
+        state = GatewayState(
+            settings, market, journal, metrics, clock, history.flight, history.replayed, shared
+        )
         stack.push_async_callback(state.tenancy.close)
         upstream = Upstream()
         await upstream.start()
@@ -190,6 +196,27 @@ class _History:
         if line is None or line.decision.tenant != tenant:
             return None
         return Flight(line.decision, line.attempts, line.feedback)
+
+    async def replayed(self, record: DecisionRecord) -> dict[str, Any]:
+        """The decision made again. A view read a moment ago is waited for while it is stored.
+
+        Raises
+        ------
+        NotStored, StoreUnavailable, StoreRejected
+        """
+        deadline = asyncio.get_running_loop().time() + _STORED_WITHIN_S
+        while True:
+            if self._store is None:
+                self._store = await Store.open(self._settings.store)
+            try:
+                again = await remake(self._store, record)
+            except NotStored:
+                if asyncio.get_running_loop().time() > deadline:
+                    raise
+                await asyncio.sleep(0.25)
+                continue
+            # Some hundred auctions: not while requests wait for the loop.
+            return await asyncio.to_thread(second_opinion, again)
 
     async def close(self) -> None:
         if self._store is not None:

@@ -14,6 +14,10 @@ from bidding.units import usd_from_nusd
 from broker.recent import Flight
 from feeds.records import AttemptRecord, BidRecord, DecisionRecord
 
+_OF_THE_REQUEST = frozenset(
+    {FailureClass.BAD_REQUEST, FailureClass.REFUSED, FailureClass.CONTEXT_TOO_LONG}
+)
+
 
 def autopsy(flight: Flight) -> dict[str, Any]:
     """The whole story of one decision."""
@@ -44,8 +48,13 @@ def autopsy(flight: Flight) -> dict[str, Any]:
             "params_version": decision.params_version,
             "view": decision.view_number,
             "seed": decision.seed,
+            "arm": decision.arm,
+            "shadow": _shadow(decision),
         },
         "attempts": [_attempt(attempt) for attempt in flight.attempts],
+        "timeline": timeline(decision, flight.attempts),
+        "handed_over_from": decision.incumbent,
+        "blame": blame(flight),
         "delivered": {
             "offer": decision.delivered_offer,
             "failure": decision.failure,
@@ -59,8 +68,87 @@ def autopsy(flight: Flight) -> dict[str, Any]:
         "feedback": [
             {"quality": f.quality, "source": f.source, "at_us": f.at_us} for f in flight.feedback
         ],
-        "why": why(decision, flight.attempts),
+        "why": [*why(decision, flight.attempts), blame_line(flight)],
     }
+
+
+def timeline(decision: DecisionRecord, attempts: list[AttemptRecord]) -> list[dict[str, Any]]:
+    """What happened when, in milliseconds from the first call."""
+    if not attempts:
+        return []
+    begun_us = min(a.started_at_us for a in attempts)
+    events: list[dict[str, Any]] = []
+    for attempt in attempts:
+        at_ms = (attempt.started_at_us - begun_us) * 1e-3
+        events.append({"at_ms": at_ms, "event": "called", "offer": attempt.offer, "n": attempt.n})
+        if attempt.ttft_ms is not None:
+            events.append(
+                {"at_ms": at_ms + attempt.ttft_ms, "event": "first token", "offer": attempt.offer}
+            )
+        events.append(
+            {
+                "at_ms": (attempt.at_us - begun_us) * 1e-3,
+                "event": "ended",
+                "offer": attempt.offer,
+                "failure": attempt.failure,
+            }
+        )
+    if decision.incumbent and decision.winner and decision.incumbent != decision.winner:
+        events.append(
+            {"at_ms": 0.0, "event": "handed over", "offer": decision.winner}
+            | {"from": decision.incumbent}
+        )
+    return sorted(events, key=lambda e: e["at_ms"])
+
+
+def blame(flight: Flight) -> str | None:
+    """Who is to blame for what went wrong; None where nothing did.
+
+    `request`: nobody may or can do what was asked. `provider`: the seller did not do what it was
+    rightly believed to do. `deadline`: no bid was believed to meet it. `choice`: another bid was
+    the better one by what we believed ourselves.
+    """
+    decision = flight.decision
+    if decision.winner is None:
+        gone = {"circuit_open", "quota"}
+        return "provider" if set(decision.no_bids) <= gone else "request"
+    if decision.only and not flight.attempts:
+        return None
+    if decision.failure is not None and decision.failure is not FailureClass.OK:
+        ends = {a.failure for a in flight.attempts}
+        return "request" if ends and ends <= _OF_THE_REQUEST else "provider"
+    if decision.on_time is False:
+        return _blame_for_lateness(decision, flight.attempts)
+    scores = [f.quality for f in flight.feedback]
+    if scores and sum(scores) / len(scores) < 0.5:
+        best = max((bid.p_good for bid in decision.ranked), default=0.0)
+        believed = decision.p_good if decision.p_good is not None else best
+        promised = decision.target_quality
+        if promised is not None and believed < promised <= best:
+            return "choice"
+        return "provider"
+    return None
+
+
+def _blame_for_lateness(decision: DecisionRecord, attempts: list[AttemptRecord]) -> str:
+    promised = decision.target_on_time or 0.0
+    best = max((bid.p_on_time for bid in decision.ranked), default=0.0)
+    if best < promised:
+        return "deadline"
+    if any(a.failure is not FailureClass.OK and not a.hedge for a in attempts):
+        return "provider"
+    return "choice" if decision.ranked[0].p_on_time < promised else "provider"
+
+
+def blame_line(flight: Flight) -> str:
+    """The blame as a sentence."""
+    return {
+        None: "Nothing went wrong that is known of.",
+        "request": "To blame is the request: no seller may or can do what it asks.",
+        "provider": "To blame is the provider: it did not do what it was believed to do.",
+        "deadline": "To blame is the deadline: no bid was believed likely enough to meet it.",
+        "choice": "To blame is our choice: another bid was the better one by our own belief.",
+    }[blame(flight)]
 
 
 def why(decision: DecisionRecord, attempts: list[AttemptRecord]) -> list[str]:
@@ -121,6 +209,19 @@ def _attempt(attempt: AttemptRecord) -> dict[str, Any]:
         "usage_estimated": attempt.usage_estimated,
         "cost_usd": usd_from_nusd(attempt.cost_nusd),
         "hedge": attempt.hedge,
+    }
+
+
+def _shadow(decision: DecisionRecord) -> dict[str, Any] | None:
+    """What the params being tried in the shadow would have bought."""
+    if not decision.shadow_version:
+        return None
+    return {
+        "params_version": decision.shadow_version,
+        "winner": decision.shadow_winner,
+        "cost_usd": _usd(decision.shadow_cost_nusd),
+        "p_good": decision.shadow_p_good,
+        "p_on_time": decision.shadow_p_on_time,
     }
 
 

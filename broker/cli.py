@@ -162,6 +162,37 @@ def replay(context: typer.Context) -> None:
 
 
 @app.command()
+def explain(
+    decision: Annotated[str | None, typer.Argument(help="Its id, from x-broker-decision.")] = None,
+    replay: Annotated[bool, typer.Option("--replay", help="Decide again and compare.")] = False,
+    sample: Annotated[int, typer.Option(help="Replay so many stored decisions instead.")] = 0,
+    config: ConfigOption = None,
+    json: JsonOption = False,
+) -> None:
+    """The autopsy of a decision; --replay makes it again on the very market it read."""
+    from broker import explaining
+
+    settings = settings_from(config)
+    try:
+        if decision is None:
+            tally = run(explaining.explain_sample(settings, sample or 100))
+            print_json(tally)
+            if not tally.whole:
+                raise typer.Exit(1)
+            return
+        told = run(explaining.explain(settings, decision, replay=replay))
+    except MarketError as error:
+        _console.print(f"[red]{error}[/]", highlight=False)
+        raise typer.Exit(2) from error
+    if json:
+        print_json(told)
+    else:
+        Console().print(explaining.in_words(told), highlight=False)
+    if replay and not told["replay"]["identical"]:
+        raise typer.Exit(1)
+
+
+@app.command()
 def up(
     demo: Annotated[bool, typer.Option("--demo", help="Drive traffic and faults.")] = False,
     seconds: Annotated[float | None, typer.Option(help="End after so many seconds.")] = None,

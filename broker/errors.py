@@ -26,6 +26,7 @@ from typing import Any
 
 from msgspec import Struct
 
+from analytics.errors import NotStored, StoreUnavailable
 from bidding.errors import BadParams, BadRequest, MarketError, NoEligibleOffer, UnknownModel
 from broker.shared_state import StateUnavailable
 
@@ -235,6 +236,24 @@ TABLE: tuple[tuple[type[MarketError], Answer], ...] = (
             code="limits_unknown",
             remedy="retry shortly; a key with a budget is not served while its spend is not known",
             level=logging.WARNING,
+        ),
+    ),
+    (
+        NotStored,
+        Answer(
+            status=503,
+            type="server_error",
+            code="not_stored",
+            remedy="retry in a few seconds; history older than its keeping time is gone",
+        ),
+    ),
+    (
+        StoreUnavailable,
+        Answer(
+            status=503,
+            type="server_error",
+            code="history_unavailable",
+            remedy="retry later; requests are served without it",
         ),
     ),
     (

@@ -258,11 +258,14 @@ async def find_flight(state: GatewayState, wanted: str, tenant: str) -> Flight:
 
 
 async def get_decision(request: web.Request) -> web.Response:
-    """`GET /v1/decisions/{id}`: the autopsy."""
+    """`GET /v1/decisions/{id}`: the autopsy; with `?replay=1` decided again and compared."""
     state = request.app[_STATE]
     caller = caller_of(request, "app")
     flight = await find_flight(state, request.match_info["id"], caller.tenant)
-    return json_response(autopsy(flight))
+    told = autopsy(flight)
+    if request.query.get("replay", "") in ("1", "true"):
+        told["replay"] = await state.replayed(flight.decision)
+    return json_response(told)
 
 
 async def models(request: web.Request) -> web.Response:

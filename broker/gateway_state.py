@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import secrets
 from collections.abc import Awaitable, Callable
+from typing import Any
 
 from bidding.decision import Decision, NoBid
 from bidding.errors import MarketError, NoEligibleOffer
@@ -18,10 +19,12 @@ from broker.recent import Flight
 from broker.shared_state import SharedState
 from broker.tenancy import Tenancy
 from feeds.clock import Clock
+from feeds.records import DecisionRecord
 
 logger = logging.getLogger(__name__)
 
 StoredFlight = Callable[[str, str], Awaitable[Flight | None]]
+Replay = Callable[[DecisionRecord], Awaitable[dict[str, Any]]]
 _PASSING = {NoBid.CIRCUIT_OPEN.value, NoBid.QUOTA.value}
 _RULES = {NoBid.NOT_A_CANDIDATE.value}
 
@@ -37,6 +40,7 @@ class GatewayState:
         metrics: Metrics,
         clock: Clock,
         stored_flight: StoredFlight,
+        replayed: Replay,
         shared: SharedState,
     ) -> None:
         self.settings = settings
@@ -47,6 +51,7 @@ class GatewayState:
         self.stored_flight = stored_flight
         self.shared = shared
         self.tenancy = Tenancy(shared, clock)
+        self.replayed = replayed
         self.draining = False
 
     def view(self) -> MarketView:

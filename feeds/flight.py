@@ -79,6 +79,8 @@ def decision_record(
         target_on_time=on_time_target(sla),
         only=only,
         arm=request.arm,
+        incumbent_blocks=request.incumbent_blocks,
+        money_price=request.money_price,
     )
 
 
@@ -103,6 +105,8 @@ def request_of(record: DecisionRecord) -> BidRequest:
         reserve_nusd=math.inf if record.reserve_nusd is None else record.reserve_nusd,
         streaming=record.streaming,
         arm=record.arm,
+        incumbent_blocks=record.incumbent_blocks,
+        money_price=record.money_price,
     )
 
 

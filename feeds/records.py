@@ -163,6 +163,8 @@ class DecisionRecord(Written, tag_field="kind", tag="decision/1", kw_only=True):
     overhead_us: float | None = None
     arm: str = ""
     session: str = ""
+    incumbent_blocks: Int64 = 0
+    money_price: float = 0.0
     shadow_version: Int64 = 0
     shadow_winner: str | None = None
     shadow_cost_nusd: float | None = None

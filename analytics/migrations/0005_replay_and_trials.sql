@@ -11,6 +11,8 @@ ALTER TABLE market_raw.views${cluster}
 ALTER TABLE market_raw.decisions${cluster}
     ADD COLUMN IF NOT EXISTS arm LowCardinality(String),
     ADD COLUMN IF NOT EXISTS session String CODEC(ZSTD),
+    ADD COLUMN IF NOT EXISTS incumbent_blocks Int64 DEFAULT 0 CODEC(T64, ZSTD),
+    ADD COLUMN IF NOT EXISTS money_price Float64 DEFAULT 0 CODEC(ZSTD),
     ADD COLUMN IF NOT EXISTS shadow_version Int64 DEFAULT 0 CODEC(T64, ZSTD),
     ADD COLUMN IF NOT EXISTS shadow_winner LowCardinality(String),
     ADD COLUMN IF NOT EXISTS shadow_cost_nusd Nullable(Float64) CODEC(ZSTD),
@@ -20,6 +22,8 @@ ALTER TABLE market_raw.decisions${cluster}
 ALTER TABLE market_raw.decisions_feed${cluster}
     ADD COLUMN IF NOT EXISTS arm LowCardinality(String),
     ADD COLUMN IF NOT EXISTS session String,
+    ADD COLUMN IF NOT EXISTS incumbent_blocks Int64 DEFAULT 0,
+    ADD COLUMN IF NOT EXISTS money_price Float64 DEFAULT 0,
     ADD COLUMN IF NOT EXISTS shadow_version Int64 DEFAULT 0,
     ADD COLUMN IF NOT EXISTS shadow_winner LowCardinality(String),
     ADD COLUMN IF NOT EXISTS shadow_cost_nusd Nullable(Float64),

@@ -52,10 +52,11 @@ async def polled(
 class Market:
     """A market that is up, and the ways in that an app, an analyst and a tester have."""
 
-    def __init__(self, up: Up, http: aiohttp.ClientSession, store: Store) -> None:
+    def __init__(self, up: Up, http: aiohttp.ClientSession, store: Store, up_store: Store) -> None:
         self.up = up
         self.http = http
         self.store = store
+        self.up_store = up_store
 
     @property
     def url(self) -> str:
@@ -124,8 +125,9 @@ async def market_up(
         Up(data_dir, time_scale=time_scale, **more) as up,
         aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=60)) as http,
         await Store.open(up.analyst_store()) as store,
+        await Store.open(up.settings.store) as up_store,
     ):
-        market = Market(up, http, store)
+        market = Market(up, http, store, up_store)
         await market.warm()
         yield market
 

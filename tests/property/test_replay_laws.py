@@ -180,6 +180,8 @@ def test_the_record_holds_all_of_the_request() -> None:
         reserve_nusd=1.0 / 3.0,
         streaming=True,
         arm="v7",
+        incumbent_blocks=2,
+        money_price=0.7,
     )
     for field in msgspec.structs.fields(BidRequest):
         assert field.required or getattr(filled, field.name) != field.default, (

@@ -141,7 +141,6 @@ class RequestLine:
         hold: Hold,
     ) -> _Flying:
         state = self._state
-        market = state.market
         view = state.view()
         before_ns = state.clock.monotonic_ns()
         decision, asked = self._decision(view, asked, caller)

@@ -52,6 +52,7 @@ class Capability(enum.IntFlag):
     DIMENSIONS = 1 << 20
     TOKEN_INPUT = 1 << 21
     JSON_OBJECT = 1 << 22
+    BATCH_INPUT = 1 << 23
 
     @classmethod
     def from_names(cls, names: Iterable[str]) -> Capability:
@@ -66,11 +67,12 @@ class Capability(enum.IntFlag):
         return [c.name.lower() for c in Capability if c in self and c.name]
 
 
-COMMON = Capability((1 << 23) - (1 << 10))
+COMMON = Capability((1 << 24) - (1 << 10))
 """What need not be listed: `IMAGE_URL` is images by address (where images are read at all),
 `FORCED_TOOL`, `NAMED_TOOL`, `NO_TOOL` the values of tool choice, `SERIAL_TOOLS` one call at a
-time; `DIMENSIONS` and `TOKEN_INPUT` concern embeddings.
+time; `DIMENSIONS`, `TOKEN_INPUT` and `BATCH_INPUT` (several at once) concern embeddings.
 """
+_OF_EMBEDDINGS = Capability.DIMENSIONS | Capability.TOKEN_INPUT | Capability.BATCH_INPUT
 
 
 class PriceList(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -150,7 +152,7 @@ class Model(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         """What it can do, `COMMON` included; one that makes embeddings does not chat."""
         listed = Capability.from_names(self.capabilities)
         if Capability.EMBEDDINGS in listed:
-            return listed | Capability.DIMENSIONS | Capability.TOKEN_INPUT
+            return listed | _OF_EMBEDDINGS
         return listed | COMMON
 
 

@@ -215,4 +215,5 @@ class Upstream:
 
 @lru_cache(maxsize=4096)
 def _url(text: str) -> URL:
-    return URL(text)
+    """An address; with percent signs in it, it is sent as it is, since it may be signed."""
+    return URL(text, encoded="%" in text)

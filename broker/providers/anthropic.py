@@ -72,8 +72,12 @@ FINISHES: dict[str, FinishReason] = {
 }
 
 
-def build_body(request: NeutralRequest, seat: Seat, *, stream: bool) -> bytes:
-    """The JSON body that asks for `request`. Raises `BadRequest`."""
+def build_body(
+    request: NeutralRequest, seat: Seat, *, stream: bool, head: dict[str, Any] | None = None
+) -> bytes:
+    """The JSON body that asks for `request`; `head` stands in it in place of the model's name,
+    for resellers that have the name in the address. Raises `BadRequest`.
+    """
     cap = seat.model.max_output_tokens if seat.model is not None else DEFAULT_MAX_TOKENS
     max_tokens = min(request.max_output_tokens or min(cap, DEFAULT_MAX_TOKENS), cap)
     system, messages = _turns(request.messages)
@@ -81,10 +85,11 @@ def build_body(request: NeutralRequest, seat: Seat, *, stream: bool) -> bytes:
         raise BadRequest(
             "no user message", path="messages", remedy="add at least one message of role user"
         )
-    body: dict[str, Any] = {"model": seat.offer.wire_model, "messages": messages}
+    body: dict[str, Any] = dict(head) if head is not None else {"model": seat.offer.wire_model}
+    body["messages"] = messages
     output: dict[str, Any] = {}
     rules = rules_for(seat)
-    thinking = request.thinking_tokens or THINKING_TOKENS.get(request.effort or "none")
+    thinking = thinking_budget(request)
     if thinking and rules.thinking == "adaptive":
         body["thinking"] = {"type": "adaptive"}
         output["effort"] = EFFORTS.get(request.effort or "", "high")
@@ -133,6 +138,21 @@ def build_body(request: NeutralRequest, seat: Seat, *, stream: bool) -> bytes:
     if request.user is not None:
         body["metadata"] = {"user_id": request.user}
     return _encode(body)
+
+
+def thinking_budget(request: NeutralRequest) -> int:
+    """Tokens to think in; 0 for none. Raises `BadRequest`: Claude does not think and take a
+    forced tool at once, so another seller has to.
+    """
+    tokens = request.thinking_tokens or THINKING_TOKENS.get(request.effort or "none", 0)
+    choice = request.tool_choice
+    if tokens and request.tools and choice is not None and choice.mode in ("required", "named"):
+        raise BadRequest(
+            "a forced tool and reasoning exclude each other here",
+            path="tool_choice",
+            remedy="send tool_choice auto, or no reasoning effort",
+        )
+    return tokens
 
 
 def _tool_choice(choice: ToolChoice | None, parallel: bool | None) -> dict[str, Any] | None:

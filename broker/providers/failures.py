@@ -57,6 +57,7 @@ CODES: dict[str, F] = {
     "modelnotreadyexception": F.OVERLOADED,
     "serviceunavailableexception": F.OVERLOADED,
     "slow_down": F.OVERLOADED,
+    "unavailable": F.OVERLOADED,
     "queue_exceeded": F.OVERLOADED,
     "model_not_found": F.MODEL_MISSING,
     "model_not_available": F.MODEL_MISSING,
@@ -80,6 +81,9 @@ CODES: dict[str, F] = {
     "unsupported_parameter": F.REFUSED,
     "unsupported_value": F.REFUSED,
     "unsupported_country_region_territory": F.AUTH,
+    "api_key_invalid": F.AUTH,
+    "access_token_expired": F.AUTH,
+    "consumer_suspended": F.AUTH,
     "internalserverexception": F.SERVER_ERROR,
     "modelerrorexception": F.SERVER_ERROR,
     "modeltimeoutexception": F.SERVER_ERROR,
@@ -107,10 +111,12 @@ PHRASES: tuple[tuple[re.Pattern[str], F], ...] = tuple(
             F.MODEL_MISSING,
         ),
         (r"no such model|unknown model|invalid model", F.MODEL_MISSING),
+        (r"model identifier is invalid|on-demand throughput isn.t supported", F.MODEL_MISSING),
         (r"(?:invalid|incorrect|missing|expired|no) (?:api|x-api)[ -]?key", F.AUTH),
         (r"content (?:management )?policy|content filter|safety (?:system|filter)", F.REFUSED),
         (r"(?:parameter|argument|field|feature|value).{0,80}not supported", F.REFUSED),
         (r"unsupported (?:parameter|argument|value)|unrecognized request argument", F.REFUSED),
+        (r"user location is not supported", F.AUTH),
     )
 )
 """Phrases of a message, lower case, in order of precedence."""
@@ -125,7 +131,6 @@ TYPES: dict[str, F] = {
     "server_error": F.SERVER_ERROR,
     "internal_server_error": F.SERVER_ERROR,
     "internal": F.SERVER_ERROR,
-    "unavailable": F.OVERLOADED,
     "timeout_error": F.SERVER_ERROR,
     "deadline_exceeded": F.SERVER_ERROR,
 }
@@ -164,6 +169,7 @@ class SellerError(NamedTuple):
     kind: str = ""
     message: str = ""
     status: int = 0
+    retry_s: float | None = None
 
 
 def read_error(body: bytes) -> SellerError:
@@ -195,6 +201,8 @@ def error_from(value: Any) -> SellerError:
     message = value.get("message", value.get("detail", value.get("Message")))
     if isinstance(message, list) and message and isinstance(message[0], dict):
         message = message[0].get("msg")
+    reason, retry_s = _google_details(value.get("details"))
+    code = reason or code
     status = code if isinstance(code, int) and 400 <= code < 600 else 0
     if isinstance(code, int) and not status:
         code = str(code)
@@ -203,7 +211,24 @@ def error_from(value: Any) -> SellerError:
         kind=kind if isinstance(kind, str) else "",
         message=message if isinstance(message, str) else "",
         status=status,
+        retry_s=retry_s,
     )
+
+
+def _google_details(details: Any) -> tuple[str, float | None]:
+    """`ErrorInfo.reason` and `RetryInfo.retryDelay` of a Google error (google.rpc)."""
+    reason, retry_s = "", None
+    for detail in details if isinstance(details, list) else ():
+        kind = detail.get("@type") if isinstance(detail, dict) else None
+        if not isinstance(kind, str):
+            continue
+        if kind.endswith(".ErrorInfo") and isinstance(detail.get("reason"), str):
+            reason = detail["reason"]
+        delay = detail.get("retryDelay")
+        if kind.endswith(".RetryInfo") and isinstance(delay, str) and delay.endswith("s"):
+            found = _number(delay[:-1])
+            retry_s = None if found is None else _bounded(found)
+    return reason, retry_s
 
 
 def classify(status: int, error: SellerError, quirks: Quirks | None = None) -> F:
@@ -256,7 +281,7 @@ def failed(
         reason=" ".join(w for w in words if w),
         message=message,
         http_status=status,
-        retry_after_s=retry_after_s,
+        retry_after_s=error.retry_s if retry_after_s is None else retry_after_s,
     )
 
 

@@ -9,7 +9,6 @@ has ended, with or without `[DONE]`; otherwise it is truncated, whatever the tra
 from __future__ import annotations
 
 from typing import Any
-from urllib.parse import quote, urlencode
 
 import msgspec
 from msgspec import Raw, Struct
@@ -25,6 +24,7 @@ from broker.providers.base import (
     truncated,
     usage_of,
 )
+from broker.providers.calling import wire_call
 from broker.providers.failures import error_from, failed, read_error
 from broker.providers.model_rules import led_by_user, rules_for, sampling
 from broker.providers.quirks import Quirks, quirks_of
@@ -546,28 +546,6 @@ class WholeReader:
         return events
 
 
-def wire_call(seat: Seat, quirks: Quirks, path: str, body: bytes, *, stream: bool) -> WireCall:
-    """A call of `path` at `seat`, with its key where the provider wants it."""
-    headers = {"Content-Type": "application/json", "Accept": _ACCEPT[stream]}
-    url = seat.provider.base_url.rstrip("/") + path
-    if "{model}" in path:
-        url = url.replace("{model}", quote(seat.offer.wire_model, safe="@"))
-    query = quirks.query
-    if seat.key is not None:
-        style, _, name = quirks.auth.partition(":")
-        if style == "bearer":
-            headers["Authorization"] = "Bearer " + seat.key
-        elif style == "header":
-            headers[name] = seat.key
-        elif style == "query":
-            query = {**query, name: seat.key}
-    if query:
-        url += "?" + urlencode(query)
-    if quirks.extra_headers:
-        headers.update(quirks.extra_headers)
-    return WireCall(url=url, headers=headers, body=body)
-
-
 class OpenAIDialect:
     """OpenAI-compatible sellers; their deviations are data in `quirks`."""
 
@@ -589,5 +567,4 @@ class OpenAIDialect:
         return failed(status, read_error(body), retry_after_s=retry_after_s, quirks=quirks)
 
 
-_ACCEPT = {True: "text/event-stream", False: "application/json"}
 OPENAI = OpenAIDialect()

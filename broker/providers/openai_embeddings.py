@@ -13,8 +13,8 @@ from msgspec import Raw, Struct
 
 from bidding.errors import BadRequest
 from broker.providers.base import Reader, Seat, WireCall, loose_json, malformed, usage_of
+from broker.providers.calling import wire_call
 from broker.providers.failures import failed, read_error
-from broker.providers.openai import wire_call
 from broker.providers.quirks import quirks_of
 from broker.providers.whole import WholeBody
 from broker.wire.json_guard import ABSENT, present

@@ -378,6 +378,8 @@ def needs(request: NeutralRequest) -> Capability:
             mask |= Capability.DIMENSIONS
         if any(not isinstance(x, str) for x in embedding.inputs):
             mask |= Capability.TOKEN_INPUT
+        if len(embedding.inputs) > 1:
+            mask |= Capability.BATCH_INPUT
         return mask
     mask = Capability.CHAT
     if request.tools:

@@ -5,7 +5,7 @@ RUN := .venv/bin/python -m
 export UV_PYTHON_DOWNLOADS := never
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: demo up test check bench replay clean
+.PHONY: demo up test check bench flight replay clean
 
 .venv/.ready: pyproject.toml uv.lock
 	@test -x $(UV) || $(PYTHON) -m pip install -q --disable-pip-version-check --target .uv uv
@@ -27,6 +27,9 @@ check: .venv/.ready  ## format, lint, strict types, layers
 
 bench: .venv/.ready  ## hot path, codec, recorder: writes bench.json
 	@$(RUN) tests.bench $(ARGS)
+
+flight: .venv/.ready  ## 10,000 decisions on a moving market, a gateway killed, all made again
+	@$(RUN) broker.demo.flight $(ARGS)
 
 replay: .venv/.ready  ## the regret table, on real markets
 	@$(RUN) analytics.replay.table $(ARGS)

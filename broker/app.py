@@ -30,6 +30,7 @@ from broker.journal import Journal
 from broker.live_market import LiveMarket, digest_of
 from broker.metrics import Metrics
 from broker.providers.base import Seat
+from broker.public_port import PublicPort
 from broker.recent import Flight, RecentDecisions
 from broker.revocation import follow_revocations
 from broker.second_opinion import second_opinion
@@ -93,27 +94,25 @@ async def run_gateway(settings: Settings, worker: int = 0) -> None:
         dispatcher = dispatcher_of(settings, catalogue, market, journal, upstream, clock)
         follow = asyncio.create_task(market.run())
         revoking = asyncio.create_task(follow_revocations(shared, market.keys, spool, clock))
+        port = PublicPort(settings.gateway.connections)
         runner = web.AppRunner(
-            make_app(state, RequestLine(state, dispatcher)),
+            make_app(state, RequestLine(state, dispatcher), port),
             handler_cancellation=True,
             access_log=None,
             shutdown_timeout=_DRAIN_S,
+            keepalive_timeout=port.settings.keepalive_s,
+            lingering_time=port.settings.linger_s,
         )
         await runner.setup()
-        site = web.TCPSite(
-            runner,
-            settings.gateway.host,
-            settings.gateway.port,
-            reuse_port=True,
-            backlog=1024,
-        )
-        await site.start()
-        logger.info("gateway %s serves at %s", gateway_id, site.name)
+        assert runner.server is not None
+        await port.start(runner.server, settings.gateway.host, settings.gateway.port)
+        logger.info("gateway %s serves at %s:%d", gateway_id, settings.gateway.host, port.number)
         stopped = asyncio.Event()
         services.on_signals(stopped.set)
         stopping = asyncio.create_task(stopped.wait())
         await asyncio.wait([stopping, follow], return_when=asyncio.FIRST_COMPLETED)
         state.draining = True
+        await port.stop()
         await runner.cleanup()
         for task in (stopping, follow, revoking):
             task.cancel()

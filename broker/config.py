@@ -19,6 +19,7 @@ from msgspec import Meta, Struct, field
 
 from analytics.store import StoreSettings
 from bidding.errors import MarketError
+from broker.public_port import PortSettings
 from broker.shared_state import StateSettings
 from feeds.estimate import EstimateSettings
 from feeds.kafka import KafkaSettings
@@ -52,6 +53,7 @@ class GatewaySettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     view_interval_s: Seconds = 0.05
     workers: Annotated[int, Meta(ge=1, le=64)] = 1
     recent_decisions: Count = 20_000
+    connections: PortSettings = field(default_factory=PortSettings)
 
 
 class AnalystSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -31,6 +31,7 @@ from broker.errors import (
 )
 from broker.gateway_state import GatewayState
 from broker.market_routes import market_body, models_body
+from broker.public_port import PORT, PublicPort, watch
 from broker.recent import Flight
 from broker.serve import RequestLine, decision_id, error_body
 from broker.wire.anthropic_messages import ANTHROPIC_MESSAGES
@@ -48,11 +49,15 @@ _STATE: Final = web.AppKey("state", GatewayState)
 _LINE: Final = web.AppKey("line", RequestLine)
 
 
-def make_app(state: GatewayState, line: RequestLine) -> web.Application:
-    """The public application."""
+def make_app(
+    state: GatewayState, line: RequestLine, port: PublicPort | None = None
+) -> web.Application:
+    """The public application, and the port that it will be served at."""
     app = web.Application(
-        client_max_size=state.settings.gateway.max_body_bytes, middlewares=[answer_errors]
+        client_max_size=state.settings.gateway.max_body_bytes, middlewares=[watch, answer_errors]
     )
+    if port is not None:
+        app[PORT] = port
     app[_STATE] = state
     app[_LINE] = line
     for method, path, _, handler in ROUTES:

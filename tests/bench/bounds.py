@@ -12,6 +12,9 @@ AT_MOST: Final[dict[str, float]] = {
     "features_1kb_p50_us": 250.0,
     "features_cached_p50_us": 5.0,
     "surface_2kb_p50_us": 60.0,
+    "surface_responses_2kb_p50_us": 60.0,
+    "surface_messages_2kb_p50_us": 60.0,
+    "surface_embeddings_2kb_p50_us": 60.0,
     "quote_age_p99_ms": 500.0,
 }
 AT_LEAST: Final[dict[str, float]] = {

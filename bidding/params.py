@@ -68,7 +68,7 @@ class ChoiceParams(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
         _number(
             0.0, 4.0, "standard deviations", "bonus for what is uncertain about a model's quality"
         ),
-    ] = 0.5
+    ] = 1.0
     latency_optimism_sd: Annotated[
         float,
         _number(

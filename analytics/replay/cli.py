@@ -16,7 +16,8 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from analytics.replay.errors import ReplayError
+from analytics import latency_replay
+from analytics.replay.errors import DatasetMissing, ReplayError
 from analytics.replay.report import ReplayReport, as_json
 from analytics.replay.run import replay
 from analytics.replay.settings import ReplaySettings
@@ -46,7 +47,7 @@ def parser() -> argparse.ArgumentParser:
     add("--test-data", type=Path, help="folder scored on, same layout (default: half of --data)")
     add("--market", default="zeroeval_wide", help="spring2024, winter2023, zeroeval_wide")
     add("--set", default="gsm", help="quality sets, comma-separated: gsm,math-l5")
-    add("--mode", choices=("offline", "online"), default="online")
+    add("--mode", choices=("offline", "online", "latency"), default="online")
     add("--target", type=float, help="promised share of good answers")
     add("--value-usd", type=float, help="worth of a good answer, in place of a promise")
     add("--ttft", type=float, help="deadline for the first token, seconds")
@@ -64,12 +65,7 @@ def parser() -> argparse.ArgumentParser:
 
 def settings_of(arguments: argparse.Namespace) -> ReplaySettings:
     """Settings from parsed flags. Raises `msgspec.ValidationError` or `BadParams`."""
-    change: dict[str, Any] = {}
-    for assignment in arguments.param:
-        path, _, value = assignment.partition("=")
-        group, _, name = path.partition(".")
-        change.setdefault(group, {})[name] = msgspec.json.decode(value or "null")
-    params = Params().patched(change, version=1) if change else Params()
+    params = _params(arguments)
     return msgspec.convert(
         {
             "data": arguments.data,
@@ -93,10 +89,22 @@ def settings_of(arguments: argparse.Namespace) -> ReplaySettings:
     )
 
 
+def _params(arguments: argparse.Namespace) -> Params:
+    """The default params with every `--param` applied. Raises `BadParams`."""
+    change: dict[str, Any] = {}
+    for assignment in arguments.param:
+        path, _, value = assignment.partition("=")
+        group, _, name = path.partition(".")
+        change.setdefault(group, {})[name] = msgspec.json.decode(value or "null")
+    return Params().patched(change, version=1) if change else Params()
+
+
 def main(argv: Sequence[str]) -> int:
     """Run the command; the exit code."""
     arguments = parser().parse_args(argv)
     try:
+        if arguments.mode == "latency":
+            return _latency(arguments)
         settings = settings_of(arguments)
         if arguments.json:
             report = replay(settings)
@@ -117,6 +125,19 @@ def main(argv: Sequence[str]) -> int:
         sys.stderr.write(f"broker replay: {error}\n")
         return 2
     Console().print(as_table(report))
+    return 0
+
+
+def _latency(arguments: argparse.Namespace) -> int:
+    """Print whether latency promises are kept on the test data, else on the data; exit code 0."""
+    data = arguments.test_data or arguments.data
+    for name in ("thefastest/samples.csv.gz", "llmperf/requests.csv.gz"):
+        if not (data / name).is_file():
+            raise DatasetMissing(f"latency promises are scored on {name}; not under {data}")
+    found = latency_replay.report(data, _params(arguments).latency)
+    encoded = msgspec.json.encode(found)
+    text = encoded if arguments.json else msgspec.json.format(encoded, indent=2)
+    sys.stdout.write(text.decode() + "\n")
     return 0
 
 

@@ -24,7 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bidding.estimators.quality_belief import VERSION, TaskBelief
-from bidding.estimators.quality_fit import fit_task
+from bidding.estimators.quality_fit import FitSetting, FittedTask, fit_task
 from bidding.estimators.quality_prior import (
     BASE_LOGIT,
     LEVEL_SD,
@@ -124,8 +124,13 @@ class QualityEstimator:
         return sorted(changed)
 
     def learn_table(
-        self, task: str, models: Sequence[str], features: Floats, outcome: Floats
-    ) -> None:
+        self,
+        task: str,
+        models: Sequence[str],
+        features: Floats,
+        outcome: Floats,
+        setting: FitSetting | None = None,
+    ) -> FittedTask:
         """Replace the task's memory by what a table of outcomes teaches; online goes on from it.
 
         Parameters
@@ -134,12 +139,16 @@ class QualityEstimator:
         features : ndarray, (n_prompts, N_FEATURES)
         outcome : ndarray, (n_prompts, n_models)
             In [0, 1]; NaN where there is none.
+        setting : FitSetting, optional
+            How strongly the fit is held back; chosen within the table when not given.
         """
         self._tasks.pop(task, None)
         born = TaskBelief(self._level(task))
         for model in models:
             born.add_model(model, self._standing(task, model))
-        self._tasks[task] = fit_task(born, features, outcome).belief
+        fitted = fit_task(born, features, outcome, setting)
+        self._tasks[task] = fitted.belief
+        return fitted
 
     def state(self, task: str) -> list[float]:
         """The task's whole memory as finite floats, the version first. Raises `KeyError`."""

@@ -22,7 +22,8 @@ from analytics.store import Store
 from bidding.fallback import Forecast
 from bidding.market import Catalogue
 from broker import services
-from broker.config import KeySettings, Settings
+from broker.analyst_desk import AnalystDesk
+from broker.config import KeySettings, Settings, analyst_store
 from broker.dispatch import Dispatcher, DispatchSettings
 from broker.gateway import make_app
 from broker.gateway_state import GatewayState
@@ -81,11 +82,21 @@ async def run_gateway(settings: Settings, worker: int = 0) -> None:
         )
         history = _History(settings)
         stack.push_async_callback(history.close)
+        desk = AnalystDesk(analyst_store(settings))
+        stack.push_async_callback(desk.close)
         shared = open_state(settings)
         await shared.start()
         stack.push_async_callback(shared.close)
         state = GatewayState(
-            settings, market, journal, metrics, clock, history.flight, history.replayed, shared
+            settings,
+            market,
+            journal,
+            metrics,
+            clock,
+            history.flight,
+            history.replayed,
+            shared,
+            desk,
         )
         stack.push_async_callback(state.tenancy.close)
         upstream = Upstream()

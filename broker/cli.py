@@ -272,7 +272,8 @@ _EXAMPLE_SQL = "SELECT offer, count() AS calls, avg(ttft_ms) FROM market.attempt
 def _welcome(facts: dict[str, Any]) -> str:
     analyst = f"{facts['clickhouse_user']}:{facts['clickhouse_password']}"
     return f"""
-The market is open at [bold]{facts["url"]}[/]
+The market is open at [bold]{facts["url"]}[/], and its page at
+  {facts["page"]}
 
   curl {facts["url"]}/v1/chat/completions -i \\
     -H 'Authorization: Bearer {facts["app_key"]}' -H 'Content-Type: application/json' \\

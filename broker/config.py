@@ -54,6 +54,8 @@ class GatewaySettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     workers: Annotated[int, Meta(ge=1, le=64)] = 1
     recent_decisions: Count = 20_000
     connections: PortSettings = field(default_factory=PortSettings)
+    admin_url: Annotated[str, Meta(pattern=r"^(https?://[A-Za-z0-9.:\[\]-]+)?$")] = ""
+    """Where people's browsers reach the admin port, for the market page; empty: no params there."""
 
 
 class AnalystSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -133,6 +135,13 @@ def masked(settings: Settings) -> dict[str, Any]:
         shown["state"]["url"] = MASK
     shown["provider_keys"] = dict.fromkeys(shown["provider_keys"], MASK)
     return shown
+
+
+def analyst_store(settings: Settings) -> StoreSettings:
+    """The store as an analyst may see it."""
+    return msgspec.structs.replace(
+        settings.store, username=settings.analyst.username, password=settings.analyst.password
+    )
 
 
 def _struct(

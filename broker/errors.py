@@ -26,7 +26,13 @@ from typing import Any
 
 from msgspec import Struct
 
-from analytics.errors import NotStored, StoreUnavailable
+from analytics.errors import (
+    BadParameter,
+    NotStored,
+    StoreRejected,
+    StoreUnavailable,
+    UnknownReport,
+)
 from bidding.errors import BadParams, BadRequest, MarketError, NoEligibleOffer, UnknownModel
 from broker.shared_state import StateUnavailable
 
@@ -248,12 +254,41 @@ TABLE: tuple[tuple[type[MarketError], Answer], ...] = (
         ),
     ),
     (
+        UnknownReport,
+        Answer(
+            status=404,
+            type="invalid_request_error",
+            code="unknown_report",
+            remedy="GET /v1/reports lists the reports",
+        ),
+    ),
+    (
+        BadParameter,
+        Answer(
+            status=400,
+            type="invalid_request_error",
+            code="invalid_value",
+            remedy="GET /v1/reports lists each report's parameters and their types",
+        ),
+    ),
+    (
         StoreUnavailable,
         Answer(
             status=503,
             type="server_error",
             code="history_unavailable",
-            remedy="retry later; requests are served without it",
+            remedy="retry later; requests are served and recorded all the same",
+            level=logging.WARNING,
+        ),
+    ),
+    (
+        StoreRejected,
+        Answer(
+            status=422,
+            type="invalid_request_error",
+            code="query_refused",
+            remedy="ask for a shorter period",
+            level=logging.WARNING,
         ),
     ),
     (
@@ -295,6 +330,8 @@ def body_for(error: BaseException, **extra: Any) -> dict[str, Any]:
         remedy = error.remedy or remedy
     elif isinstance(error, BadParams):
         param = error.path or None
+    elif isinstance(error, BadParameter):
+        param = error.parameter
     elif isinstance(error, UnknownModel):
         param = "model"
         extra["near"] = error.near

@@ -16,7 +16,7 @@ from aiohttp import web
 
 from bidding.auction import decide
 from bidding.errors import BadRequest, MarketError
-from broker import outcomes
+from broker import outcomes, page_routes
 from broker.auctions import auction_answer, auction_request
 from broker.auth import Caller, Scope, require
 from broker.autopsy import autopsy
@@ -310,6 +310,37 @@ async def metrics(request: web.Request) -> web.Response:
     )
 
 
+async def market_stream(request: web.Request) -> web.StreamResponse:
+    """`GET /v1/market/stream`: live quotes as server-sent events."""
+    caller_of(request, "app")
+    return await page_routes.stream_market(request, request.app[_STATE].stream)
+
+
+async def reports(request: web.Request) -> web.Response:
+    """`GET /v1/reports`: the named questions."""
+    caller_of(request, "analyst")
+    return page_routes.list_reports()
+
+
+async def report(request: web.Request) -> web.Response:
+    """`GET /v1/reports/{name}`: a named question's answer."""
+    caller_of(request, "analyst")
+    desk = request.app[_STATE].desk
+    return await page_routes.answer_report(desk, request.match_info["name"], request.query)
+
+
+async def page(request: web.Request) -> web.Response:
+    """`GET /` and `GET /page/...`: the market page. It asks for a key itself."""
+    state = request.app[_STATE]
+    name = request.match_info.get("name", "index.html")
+    return page_routes.page_file(state.page_files, name, state.settings.gateway.admin_url)
+
+
+async def page_settings(request: web.Request) -> web.Response:
+    """`GET /page/settings.json`: where the page finds the admin port, if anywhere."""
+    return json_response({"admin_url": request.app[_STATE].settings.gateway.admin_url})
+
+
 ROUTES: Final[tuple[tuple[str, str, Scope | None, Handler], ...]] = (
     ("POST", "/v1/chat/completions", "app", chat_completions),
     ("POST", "/v1/responses", "app", responses),
@@ -321,6 +352,12 @@ ROUTES: Final[tuple[tuple[str, str, Scope | None, Handler], ...]] = (
     ("GET", "/v1/decisions/{id}", "app", get_decision),
     ("GET", "/v1/models", "app", models),
     ("GET", "/v1/market", "app", market),
+    ("GET", "/v1/market/stream", "app", market_stream),
+    ("GET", "/v1/reports", "analyst", reports),
+    ("GET", "/v1/reports/{name}", "analyst", report),
+    ("GET", "/", None, page),
+    ("GET", "/page/settings.json", None, page_settings),
+    ("GET", "/page/{name:[A-Za-z0-9_./-]+}", None, page),
     ("GET", "/healthz", None, healthz),
     ("GET", "/readyz", None, readyz),
     ("GET", "/metrics", None, metrics),

@@ -10,11 +10,15 @@ from typing import Any
 from bidding.decision import Decision, NoBid
 from bidding.errors import MarketError, NoEligibleOffer
 from bidding.view import MarketView
+from broker.analyst_desk import AnalystDesk
 from broker.config import Settings
 from broker.errors import SellersFailed
 from broker.journal import Journal
 from broker.live_market import LiveMarket
+from broker.market_routes import market_body
+from broker.market_stream import MarketStream
 from broker.metrics import Metrics
+from broker.page_routes import load_files
 from broker.recent import Flight
 from broker.shared_state import SharedState
 from broker.tenancy import Tenancy
@@ -42,6 +46,7 @@ class GatewayState:
         stored_flight: StoredFlight,
         replayed: Replay,
         shared: SharedState,
+        desk: AnalystDesk,
     ) -> None:
         self.settings = settings
         self.market = market
@@ -52,6 +57,11 @@ class GatewayState:
         self.shared = shared
         self.tenancy = Tenancy(shared, clock)
         self.replayed = replayed
+        self.desk = desk
+        self.page_files = load_files()
+        self.stream = MarketStream(
+            lambda: market_body(market, clock.now_us()), lambda: clock.monotonic_ns() * 1e-9
+        )
         self.draining = False
 
     def view(self) -> MarketView:

@@ -11,9 +11,9 @@ from rich.console import Console
 from rich.table import Table
 
 from analytics import reports
-from analytics.store import Store, StoreSettings
+from analytics.store import Store
 from bidding.errors import BadRequest
-from broker.config import Settings
+from broker.config import Settings, analyst_store
 
 
 def listing() -> Table:
@@ -58,10 +58,3 @@ async def show(settings: Settings, name: str, given: dict[str, str], fmt: str) -
             raise BadRequest(f"unknown format {fmt!r}", remedy=f"choose table, {known}")
         body = await reports.export(store, name, given, fmt=msgspec.convert(fmt, reports.Format))
         sys.stdout.buffer.write(body)
-
-
-def analyst_store(settings: Settings) -> StoreSettings:
-    """The store as an analyst may see it."""
-    return msgspec.structs.replace(
-        settings.store, username=settings.analyst.username, password=settings.analyst.password
-    )

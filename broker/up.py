@@ -25,14 +25,13 @@ from analytics.restore import restore
 from analytics.store import Store, StoreSettings
 from bidding.errors import MarketError
 from bidding.market import Catalogue
-from broker.auth import Scope, new_key
+from broker.auth import SCOPES, Scope, new_key
 from broker.children import ServiceProcess
-from broker.config import AnalystSettings, GatewaySettings, KeySettings, Settings
+from broker.config import AnalystSettings, GatewaySettings, KeySettings, Settings, analyst_store
 from broker.embedded.child import free_port
 from broker.embedded.store import ChdbServer
 from broker.embedded.tansu import GROUP_SESSION_TIMEOUT_MS, Tansu
 from broker.recycle import keep_small, recycle, today
-from broker.reporting import analyst_store
 from feeds.clock import SystemClock
 from feeds.kafka import KafkaSettings, ensure_topics
 from feeds.topics import TOPICS
@@ -62,6 +61,7 @@ class Up:
     ----------
     url : the gateway
     keys : one fresh key per scope, by scope
+    page_key : one for people at the market page: app, analyst and ops
     seconds_to_ready : from `start` until the gateway was ready
     """
 
@@ -84,6 +84,7 @@ class Up:
         self.log = Tansu()
         self.store = ChdbServer(data_dir / "store")
         self.keys: dict[Scope, str] = {}
+        self.page_key = ""
         self.services: dict[str, ServiceProcess] = {}
         self.settings = Settings()
         self.paper: PaperReady | None = None
@@ -195,15 +196,18 @@ class Up:
         assert self.paper is not None
         clock = SystemClock()
         held: list[KeySettings] = []
-        scopes: tuple[Scope, ...] = ("app", "analyst", "ops", "seller")
-        for scope in scopes:
-            key, record = new_key("demo", (scope,), at_us=clock.now_us(), by="broker up")
-            self.keys[scope] = key
+
+        def key_for(*scopes: Scope) -> str:
+            key, record = new_key("demo", scopes, at_us=clock.now_us(), by="broker up")
             held.append(
                 KeySettings(
                     id=record.key_id, sha256=record.digest, tenant="demo", scopes=record.scopes
                 )
             )
+            return key
+
+        self.keys = {scope: key_for(scope) for scope in SCOPES}
+        self.page_key = key_for("app", "analyst", "ops")
         catalogue = msgspec.json.decode(
             Path(self.paper.catalogue_file).read_bytes(), type=Catalogue
         )
@@ -263,6 +267,7 @@ def connection_facts(up: Up) -> dict[str, Any]:
     store = up.analyst_store()
     return {
         "url": up.url,
+        "page": f"{up.url}/#key={up.page_key}",
         "app_key": up.keys["app"],
         "ops_key": up.keys["ops"],
         "clickhouse": f"http://{store.host}:{store.port}",

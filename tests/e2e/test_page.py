@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator
 import aiohttp
 import pytest
 import pytest_asyncio
-from playwright.async_api import Page, async_playwright
+from playwright.async_api import Page, async_playwright, expect
 
 from broker.up import Up
 
@@ -37,7 +37,8 @@ async def page(market: Up, request: pytest.FixtureRequest) -> AsyncIterator[tupl
     complaints: list[str] = []
     async with async_playwright() as playwright:
         browser = await playwright.chromium.launch(executable_path=CHROMIUM, args=QUIET)
-        shown = await browser.new_page(viewport={"width": width, "height": height})
+        context = await browser.new_context(viewport={"width": width, "height": height})
+        shown = await context.new_page()
         shown.set_default_timeout(20_000)
         shown.on("console", lambda m: complaints.append(m.text) if m.type == "error" else None)
         shown.on("pageerror", lambda error: complaints.append(str(error)))
@@ -64,10 +65,11 @@ async def test_lives_and_tells_a_decision_just_made(
     shown, complaints = page
     await shown.wait_for_selector("#quotes tbody tr >> nth=10")
     assert "key=" not in shown.url
-    live = "document.querySelector('#status').textContent"
-    before = await shown.evaluate(live)
+    status = shown.locator("#status")
+    before = await status.inner_text()
     made = await ask(market)
-    await shown.wait_for_function(f"{live} !== {before!r} && {live}.startsWith('live')")
+    await expect(status).not_to_have_text(before, timeout=20_000)
+    await expect(status).to_contain_text("live, view", timeout=20_000)
 
     await shown.fill("#decision", made)
     await shown.click("#search button")
@@ -77,10 +79,8 @@ async def test_lives_and_tells_a_decision_just_made(
     assert "offers bid" in told
     assert "delivered in" in told
 
-    await shown.wait_for_function("document.querySelectorAll('#recent tbody button').length > 0")
-    await shown.wait_for_function(
-        "document.querySelector('#figures .figure b')?.textContent !== '0'"
-    )
+    await shown.wait_for_selector("#recent tbody button")
+    await expect(shown.locator("#figures .figure b").first).not_to_have_text("0", timeout=20_000)
     overflow = "document.documentElement.scrollWidth - document.documentElement.clientWidth"
     assert await shown.evaluate(overflow) <= 0
     assert not complaints

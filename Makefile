@@ -5,7 +5,7 @@ RUN := .venv/bin/python -m
 export UV_PYTHON_DOWNLOADS := never
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: demo up test check bench flight replay clean
+.PHONY: demo up test check bench flight replay clean replay-feeds
 
 .venv/.ready: pyproject.toml uv.lock
 	@test -x $(UV) || $(PYTHON) -m pip install -q --disable-pip-version-check --target .uv uv
@@ -33,6 +33,9 @@ flight: .venv/.ready  ## 10,000 decisions on a moving market, a gateway killed, 
 
 replay: .venv/.ready  ## the regret table, on real markets
 	@$(RUN) analytics.replay.table $(ARGS)
+
+replay-feeds: .venv/.ready  ## eight months of real repricings through judge, book and auction
+	@$(RUN) analytics.replay.price_feeds $(ARGS)
 
 clean:
 	rm -rf .venv .uv .broker bench.json

@@ -13,6 +13,7 @@ from collections.abc import Iterable, Mapping
 from typing import Annotated, Literal
 
 from msgspec import Meta, Struct, field
+from msgspec.structs import replace
 
 from bidding.errors import BadCatalogue, UnknownModel
 from bidding.units import tokens_cost_nusd
@@ -75,14 +76,46 @@ time; `DIMENSIONS`, `TOKEN_INPUT` and `BATCH_INPUT` (several at once) concern em
 _OF_EMBEDDINGS = Capability.DIMENSIONS | Capability.TOKEN_INPUT | Capability.BATCH_INPUT
 
 
+class ContextTier(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Prices of the whole call once the prompt is longer than `above_input_tokens`."""
+
+    above_input_tokens: NonNegative
+    input_nusd_per_mtok: NonNegative
+    output_nusd_per_mtok: NonNegative
+    cache_read_nusd_per_mtok: NonNegative | None = None
+
+
 class PriceList(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """List prices of an offer in nano-dollars per million tokens (and per request)."""
+    """List prices of an offer in nano-dollars per million tokens (and per request).
+
+    `tiers` stand in ascending order; the last one that the prompt exceeds holds for all of the
+    call. `reasoning` None: hidden reasoning costs what output costs. Batch prices are what the
+    provider's deferred queue charges; nothing here buys there yet.
+    """
 
     input_nusd_per_mtok: NonNegative
     output_nusd_per_mtok: NonNegative
     cache_read_nusd_per_mtok: NonNegative | None = None
     cache_write_nusd_per_mtok: NonNegative | None = None
     request_nusd: NonNegative = 0
+    image_nusd: NonNegative = 0
+    reasoning_nusd_per_mtok: NonNegative | None = None
+    batch_input_nusd_per_mtok: NonNegative | None = None
+    batch_output_nusd_per_mtok: NonNegative | None = None
+    tiers: tuple[ContextTier, ...] = ()
+
+    def for_prompt(self, input_tokens: int) -> PriceList:
+        """The prices that hold for a prompt of this length."""
+        held = [t for t in self.tiers if input_tokens > t.above_input_tokens]
+        if not held:
+            return self
+        return replace(
+            self,
+            input_nusd_per_mtok=held[-1].input_nusd_per_mtok,
+            output_nusd_per_mtok=held[-1].output_nusd_per_mtok,
+            cache_read_nusd_per_mtok=held[-1].cache_read_nusd_per_mtok,
+            tiers=(),
+        )
 
     def cost_nusd(
         self,
@@ -94,12 +127,21 @@ class PriceList(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     ) -> int:
         """What a call costs: cached and cache-written tokens are part of `input_tokens`.
 
+        The tier is that of the prompt's length.
+
         Examples
         --------
         >>> prices = PriceList(input_nusd_per_mtok=10**9, output_nusd_per_mtok=2 * 10**9)
         >>> prices.cost_nusd(1000, 500)
         2000000
         """
+        if self.tiers and input_tokens > self.tiers[0].above_input_tokens:
+            return self.for_prompt(input_tokens).cost_nusd(
+                input_tokens,
+                output_tokens,
+                cached_tokens=cached_tokens,
+                written_tokens=written_tokens,
+            )
         read = self.cache_read_nusd_per_mtok
         write = self.cache_write_nusd_per_mtok
         cached = min(cached_tokens, input_tokens) if read is not None else 0

@@ -69,5 +69,8 @@ def key_of(topic: Topic, record: r.Written) -> bytes:
         return f"*{record.estimator}".encode()
     if isinstance(record, r.CatalogueRecord):
         return f"catalogue/{record.digest}".encode() if record.digest else b"catalogue"
+    if isinstance(record, r.PriceRecord) and record.quarantined:
+        # Never under the offer's own key, where compaction would put it in place of what holds.
+        return f"?{record.source}:{record.offer}".encode()
     key: str = getattr(record, topic.key)
     return key.encode()

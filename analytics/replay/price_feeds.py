@@ -1,0 +1,184 @@
+"""Eight months of a real price catalogue's changes through the judge, the book and the auction.
+
+Every change of `prices/models_dev_events` is heard in order, as a poll would bring it. What the
+judge accepts must be what the very next decision pays; what it holds back must never be. The
+events must also leave the snapshot that the data claims. One source is heard, so nothing that is
+held back here is ever confirmed by a second one.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import gzip
+import json
+import sys
+from collections.abc import Iterator
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from bidding.auction import decide
+from bidding.book import MarketBook
+from bidding.market import Catalogue, Model, Offer, PriceList, Provider
+from bidding.params import Params
+from bidding.request import BidRequest, Sla
+from feeds.catalogue.judge import PriceJudge
+from feeds.catalogue.models_dev import NAME, price_list
+
+DATA = Path("../shared/data")
+_TOKENS = 1_000
+_COLUMNS = ("input", "output", "cache_read")
+
+
+def rows(path: Path) -> Iterator[dict[str, str]]:
+    """The rows of a gzipped CSV. Raises `OSError` where there is none."""
+    with gzip.open(path, "rt", encoding="utf-8", newline="") as file:
+        yield from csv.DictReader(file)
+
+
+def figures(data: Path) -> dict[str, float]:
+    """`repricings` accepted and how many of them the next decision paid; `repricings_seen` and
+    `repricings_quarantined` of the source's; `quarantined_used`; `snapshot_differences`.
+    """
+    events = list(rows(data / "prices" / "models_dev_events.csv.gz"))
+    market = _Market(sorted({_offer(e) for e in events if e["event"] == "repriced"}))
+    raw: dict[str, PriceList] = {}
+    for event in events:
+        offer = _offer(event)
+        if event["event"] == "withdrawn":
+            raw.pop(offer, None)
+            market.judge.withdrawn(offer, NAME)
+            continue
+        raw[offer] = _prices(event, "new_{}")
+        market.hear(offer, raw[offer], event["event"], _at_us(event["time_utc"]))
+    snapshot = {
+        _offer(row): _prices(row, "{}_usd_per_mtok")
+        for row in rows(data / "prices" / "models_dev_snapshot.csv.gz")
+    }
+    differing = [o for o in raw.keys() | snapshot.keys() if raw.get(o) != snapshot.get(o)]
+    return {**market.counts, "snapshot_differences": len(differing)}
+
+
+class _Market:
+    """The offers that are ever repriced, each bought from after every change."""
+
+    def __init__(self, offers: list[str]) -> None:
+        unknown = PriceList(input_nusd_per_mtok=0, output_nusd_per_mtok=0)
+        # Ids of our own: the source sells some models under names that are offers elsewhere.
+        self.ids = {offer: f"s/{i}" for i, offer in enumerate(offers)}
+        models = [str(i) for i in range(len(offers))]
+        seller = Provider(id="s", name="s", wire="openai", base_url="http://x", jurisdiction="us")
+        self.book = MarketBook(
+            Catalogue(
+                providers=[seller],
+                models=[
+                    Model(id=m, family=m, context_window=10**6, max_output_tokens=10**5)
+                    for m in models
+                ],
+                offers=[Offer(provider="s", model=m, prices=unknown) for m in models],
+            )
+        )
+        self.judge = PriceJudge()
+        self.params = Params()
+        self.n_answer = self._answer_tokens(offers[0])
+        self.counts = dict.fromkeys(
+            (
+                "repricings_seen",
+                "repricings_quarantined",
+                "repricings",
+                "repricings_in_force",
+                "quarantined_used",
+            ),
+            0,
+        )
+
+    def hear(self, offer: str, prices: PriceList, event: str, at_us: int) -> None:
+        if offer not in self.ids:
+            return
+        judged = self.judge.hear(offer, prices, NAME, at_us)
+        repriced = event == "repriced"
+        self.counts["repricings_seen"] += repriced
+        if judged.verdict == "accepted":
+            self.book.apply_prices(self.ids[offer], prices)
+            if repriced and judged.old is not None:
+                self.counts["repricings"] += 1
+                self.counts["repricings_in_force"] += self._pays(offer, prices, at_us)
+        elif judged.verdict == "quarantined":
+            self.counts["repricings_quarantined"] += 1
+            in_force = self.judge.in_force[offer]
+            self.counts["quarantined_used"] += not self._pays(offer, in_force, at_us)
+
+    def _pays(self, offer: str, prices: PriceList, at_us: int) -> bool:
+        """Whether a request to this offer is expected to cost just what these prices say."""
+        due = (
+            prices.input_nusd_per_mtok * _TOKENS + prices.output_nusd_per_mtok * self.n_answer
+        ) / 1e6
+        view = self.book.view(at_us)
+        cached = prices.cache_read_nusd_per_mtok
+        shown = view.prices.cache_read_nusd.item(self.book.offers.row_of[self.ids[offer]])
+        cached_due = (prices.input_nusd_per_mtok if cached is None else cached) / 1e6
+        near = abs(self._cost(offer, at_us) - due) <= 1e-6 * max(due, 1.0)
+        return near and abs(shown - cached_due) <= 1e-6 * max(cached_due, 1.0)
+
+    def _cost(self, offer: str, at_us: int) -> float:
+        asked = BidRequest(
+            tenant="t", task="x", sla=Sla(), input_tokens=_TOKENS, candidates=(self.ids[offer],)
+        )
+        winner = decide(self.book.view(at_us), asked, self.params, 1).winner
+        assert winner is not None
+        assert winner.offer == self.ids[offer]
+        return winner.cost_nusd
+
+    def _answer_tokens(self, offer: str) -> float:
+        """How long an answer the auction expects: its cost at one nusd a token."""
+        unit = PriceList(input_nusd_per_mtok=0, output_nusd_per_mtok=10**6)
+        self.book.apply_prices(self.ids[offer], unit)
+        return self._cost(offer, 0)
+
+
+def _offer(row: dict[str, str]) -> str:
+    return f"{row['provider']}/{row['model']}"
+
+
+def _prices(row: dict[str, str], column: str) -> PriceList:
+    given: dict[str, Any] = {name: row[column.format(name)] or None for name in _COLUMNS}
+    return price_list(given)
+
+
+def _at_us(text: str) -> int:
+    return int(datetime.fromisoformat(text).timestamp()) * 1_000_000
+
+
+def broken(found: dict[str, float]) -> list[str]:
+    """Every bound that does not hold, in words."""
+    faults = []
+    if found["repricings"] != found["repricings_in_force"] or not found["repricings"]:
+        faults.append(
+            f"{found['repricings_in_force']:g} of {found['repricings']:g} repricings in force"
+        )
+    names = ("quarantined_used", "snapshot_differences")
+    faults += [f"{name} is {found[name]:g}, must be 0" for name in names if found[name]]
+    return faults
+
+
+def main() -> int:
+    """Run it; 1 when a bound breaks."""
+    parser = argparse.ArgumentParser(prog="make replay-feeds", description=__doc__)
+    parser.add_argument("--data", type=Path, default=DATA)
+    parser.add_argument("--json", action="store_true", help="one JSON object as the last line")
+    asked = parser.parse_args()
+    found = figures(asked.data)
+    faults = broken(found)
+    if asked.json:
+        print(json.dumps({**found, "broken": faults}))
+    else:
+        for name, value in found.items():
+            print(f"{name:<28} {value:g}")
+    for fault in faults:
+        print(f"does not hold: {fault}", file=sys.stderr)
+    return 1 if faults else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

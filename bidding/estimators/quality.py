@@ -46,6 +46,9 @@ MAX_WEIGHT: Final = 5.0
 _N_SPREAD: Final = 8
 _FEATURE_LIMIT: Final = 8.0
 _MIN_EVIDENCE: Final = 5.0
+_LATEST_S: Final = 1e11
+"""Stamps beyond this (the year 5138) are odd, like those that are no number."""
+
 _LEAST_SPREAD: Final = 0.3
 NOVELTY_SD: Final = 0.5
 
@@ -113,7 +116,7 @@ class QualityEstimator:
             row = belief.row(model)
             if row is None:
                 row = belief.add_model(model, self._standing(task, model))
-            if math.isfinite(at_s):
+            if abs(at_s) <= _LATEST_S:
                 belief.at_s = max(belief.at_s, float(at_s))
             f = usable_features(features)
             if f is not None:

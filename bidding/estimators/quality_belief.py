@@ -51,6 +51,8 @@ _ORDINARY_VAR: Final = 3 * GROUP_NORM**2 / N_FEATURES
 _MEMORY: Final = 2000.0
 _MAX_LOGIT: Final = 12.0
 _MIN_VAR: Final = 1e-8
+_MAX_STEPS: Final = 100
+_STEP_TOLERANCE: Final = 1e-10
 _UPPER_W: Final = np.triu_indices(1 + N_FEATURES)
 _UPPER_M: Final = np.triu_indices(1 + RANK)
 _N_MODEL: Final = 7 + (1 + RANK) + len(_UPPER_M[0])
@@ -244,16 +246,23 @@ def first_text_directions() -> Floats:
 def posterior_mode(mean: float, var: float, outcome: float, weight: float) -> float:
     """Mode of a normal prior times a weighted Bernoulli likelihood in the log-odds.
 
-    The log posterior is concave, so Newton steps kept within the prior's reach converge.
+    The log posterior is concave: its one mode lies between the prior's mean and the point where
+    the slope at that mean would lead. A Newton step that leaves what is left of that stretch, or
+    is not half as long as the one before, is replaced by halving the stretch.
     """
-    x = mean
-    for _ in range(8):
+    precision = 1.0 / max(var, _MIN_VAR)
+    reach = mean + weight * (outcome - _sigmoid(mean)) / precision
+    low, high = min(mean, reach), max(mean, reach)
+    x, step = mean, high - low
+    for _ in range(_MAX_STEPS):
         p = _sigmoid(x)
-        slope = weight * (outcome - p) - (x - mean) / max(var, _MIN_VAR)
-        curve = weight * p * (1.0 - p) + 1.0 / max(var, _MIN_VAR)
-        step = min(max(slope / curve, -2.0), 2.0)
+        slope = weight * (outcome - p) - (x - mean) * precision
+        low, high = (x, high) if slope > 0.0 else (low, x)
+        newton = slope / (weight * p * (1.0 - p) + precision)
+        inside = low <= x + newton <= high and 2.0 * abs(newton) <= abs(step)
+        step = newton if inside else 0.5 * (low + high) - x
         x += step
-        if abs(step) < 1e-10:
+        if abs(step) < _STEP_TOLERANCE:
             break
     return x
 

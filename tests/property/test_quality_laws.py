@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from bidding.estimators.quality import LabelBatch, QualityEstimator
@@ -60,6 +60,7 @@ def test_whatever_is_fed_only_finite_numbers_leave_and_borders_do_not_matter(
 
 
 @given(st.floats(-10, 10), st.floats(1e-6, 20), st.floats(0, 1), st.floats(1e-3, 50))
+@example(mean=9.0, var=15.0, outcome=0.0, weight=24.0)
 def test_the_mode_lies_between_the_prior_and_the_label(
     mean: float, var: float, outcome: float, weight: float
 ) -> None:

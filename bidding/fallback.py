@@ -6,9 +6,11 @@ runner-up could still be on time, if that comes first; but never so early that a
 often abandoned, since then we pay twice for nothing. *Who next?* The best-ranked offer that is
 not full, not asking to be left alone, and in good standing: its last attempt did not fail. An
 offer in bad standing is tried only as far as a budget goes that grows by a tenth of an attempt
-a request. So fallback to a healthy seller is never starved, however many requests fail over at
-once, while with every seller down attempts fall to 1.1 a request (a budget that counted every
-retry alike would refuse the very fallbacks that help at the onset of an outage).
+a request, and while a call to it is out the others are asked first: one call finds out whether
+it is well again, not every one that comes meanwhile. So fallback to a healthy seller is never
+starved, however many requests fail over at once, while with every seller down attempts fall to
+1.1 a request (a budget that counted every retry alike would refuse the very fallbacks that help
+at the onset of an outage).
 
 References
 ----------
@@ -30,6 +32,7 @@ from bidding.quote import Quote
 
 _NORMAL = NormalDist()
 _SQRT2 = math.sqrt(2.0)
+_GAP_TOKENS = 200.0
 Probability = Annotated[float, Meta(gt=0.0, lt=1.0)]
 PositiveMs = Annotated[float, Meta(gt=0.0)]
 
@@ -190,6 +193,33 @@ def hedge_after_ms(
     return None
 
 
+def gap_timeout_ms(
+    own: Forecast | None, aim: Aim, *, most_ms: float, least_ms: float, unseen: bool
+) -> float:
+    """How long an offer may be silent within an answer, ms.
+
+    Parameters
+    ----------
+    own : Forecast or None
+        Of the offer that writes; None: it gets `most_ms`.
+    unseen : bool
+        Nobody has been shown any of it, so that another offer may still take over: then no
+        longer than a quarter of what is left of the latency target.
+
+    Notes
+    -----
+    Sellers send several tokens at a time and pause between them; two hundred times a slow token
+    is far beyond that.
+    """
+    gap = most_ms
+    if own is not None:
+        slow_token_ms = math.exp(min(own.tpot_log_ms + 2.0 * own.tpot_log_sd, 50.0))
+        gap = min(gap, _GAP_TOKENS * slow_token_ms)
+    if unseen and aim.latency_ms is not None:
+        gap = min(gap, 0.25 * aim.latency_ms)
+    return min(max(gap, least_ms), most_ms)
+
+
 def is_too_slow(
     *,
     elapsed_ms: float,
@@ -218,12 +248,15 @@ def is_too_slow(
 
 
 class Candidate(NamedTuple):
-    """A ranked offer as it stands now. `busy_ms` is how long it asked to be left alone."""
+    """A ranked offer as it stands now. `busy_ms` is how long it asked to be left alone,
+    `n_out` how many calls to it are out.
+    """
 
     offer: str
     good_standing: bool = True
     full: bool = False
     busy_ms: float = 0.0
+    n_out: int = 0
 
 
 class StopReason(enum.StrEnum):
@@ -291,6 +324,7 @@ def next_step(
     tried = {offer for offer, _ in ended}
     busy: list[float] = []
     over_budget = False
+    doubtful: int | None = None
     for i, candidate in enumerate(candidates):
         if candidate.offer in tried or candidate.offer in waiting:
             continue
@@ -298,8 +332,14 @@ def next_step(
             busy.append(max(candidate.busy_ms, 50.0))
         elif ended and not candidate.good_standing and not budget_allows:
             over_budget = True
+        elif not candidate.good_standing and candidate.n_out:
+            doubtful = i if doubtful is None else doubtful
+        elif doubtful is not None and not candidate.good_standing:
+            continue
         else:
             return Try(i)
+    if doubtful is not None:
+        return Try(doubtful)
     again = _again(candidates, ended, remaining_ms, rules, jitter)
     if again is not None and same_offer_allows and not waiting:
         return again

@@ -12,7 +12,7 @@ of `more`. However an attempt ends, `AttemptRecord` leaves through `on_end` exac
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from msgspec import Struct, field
 
@@ -82,11 +82,13 @@ class Attempt:
         hedge: bool,
         stream: bool,
         first_token_ms: float,
+        overdue_ms: float,
         gap_ms: float,
         upstream: Upstream,
         clock: Clock,
         may_reconnect: Callable[[], bool],
         on_end: Callable[[AttemptRecord], None],
+        on_headers: Callable[[str, Mapping[str, str]], None],
     ) -> None:
         self.order = order
         self.seat = seat
@@ -101,9 +103,11 @@ class Attempt:
         self._clock = clock
         self._may_reconnect = may_reconnect
         self._on_end = on_end
+        self._on_headers = on_headers
         self._sent_ns = clock.monotonic_ns()
         self._started_at_us = clock.now_us()
         self._first_by_ns = self._sent_ns + round(first_token_ms * 1e6)
+        self._overdue_ns = self._sent_ns + round(overdue_ms * 1e6)
         self._gap_ns = round(gap_ms * 1e6)
         self._progress_ns: int | None = None
         self.meter = Meter(order.request, self._sent_ns)
@@ -173,8 +177,31 @@ class Attempt:
         return []
 
     def lose(self) -> None:
-        """The other of two hedged attempts has won; being cancelled now is not the app's doing."""
+        """The other of two hedged attempts has won; being cancelled now is not the app's doing.
+
+        One that should have shown something by now has timed out, hedged or not: a seller that
+        hangs must not go unnoticed because another was asked meanwhile.
+        """
         self._losing = True
+        if not self._ended and self.is_overdue:
+            self.give_up("hedge won")
+
+    @property
+    def is_overdue(self) -> bool:
+        """Whether it has shown nothing and, unhedged, would have been given up by now."""
+        silent = self.meter.first_ns is None
+        return silent and self._clock.monotonic_ns() >= self._overdue_ns
+
+    @property
+    def overdue_in_s(self) -> float:
+        """Until it would be given up, were it not hedged."""
+        return max(self._overdue_ns - self._clock.monotonic_ns(), 0) * 1e-9
+
+    def give_up(self, reason: str) -> Failed:
+        """End it as one that showed nothing in time; whoever runs `start` cancels that."""
+        self._fail(Failed(failure=FailureClass.TIMEOUT_TTFT, reason=reason))
+        assert self.failed is not None
+        return self.failed
 
     def hang_up(self) -> None:
         """End the call now, wherever it is."""
@@ -206,6 +233,7 @@ class Attempt:
         except AttemptFailed as error:
             self._fail(Failed(failure=error.failure, reason=error.reason))
             return
+        self._on_headers(self.seat.offer.id, self._reply.headers)
         if 200 <= self._reply.status < 300 and self._reply.status != 204:
             self._choose_reader(self._reply)
         else:

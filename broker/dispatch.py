@@ -21,7 +21,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from types import TracebackType
 from typing import Annotated, Self
 
@@ -39,6 +39,7 @@ from bidding.fallback import (
     Try,
     WaitRules,
     first_token_timeout_ms,
+    gap_timeout_ms,
     hedge_after_ms,
     is_too_slow,
     next_step,
@@ -62,7 +63,8 @@ _APPS_FAULT = {FailureClass.BAD_REQUEST, FailureClass.CONTEXT_TOO_LONG, FailureC
 class DispatchSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """How calls are made.
 
-    `gap_ms` is the longest silence within an answer. `stream_upstream` asks sellers to stream
+    `gap_ms` is the longest silence within an answer; less, though not below `least_gap_ms`, where
+    an offer's own pace or the deadline say so. `stream_upstream` asks sellers to stream
     even when the app does not, so that a hang shows at the first token, not at the deadline.
     `failing_share` bounds attempts at sellers whose last attempt failed, per request;
     `same_offer_share` repeats at the same seller; `hedge_share` hedges.
@@ -70,12 +72,13 @@ class DispatchSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 
     wait: WaitRules = field(default_factory=WaitRules)
     gap_ms: Annotated[float, Meta(gt=0, le=600_000)] = 10_000.0
+    least_gap_ms: Annotated[float, Meta(gt=0, le=600_000)] = 1_000.0
     stream_upstream: bool = True
     failing_share: Share = 0.1
     failing_burst: Annotated[float, Meta(ge=1.0)] = 10.0
     same_offer_share: Share = 0.1
     same_offer_burst: Annotated[float, Meta(ge=1.0)] = 5.0
-    hedge: bool = False
+    hedge: bool = True
     hedge_share: Share = 0.05
     hedge_burst: Annotated[float, Meta(ge=1.0)] = 5.0
     max_busy_s: Annotated[float, Meta(gt=0)] = 60.0
@@ -146,6 +149,8 @@ class Dispatcher:
         Takes each attempt's record as it ends; must not block.
     on_sent : callable
         Takes the offer's id as each call goes out.
+    on_headers : callable
+        Takes the offer's id and the headers of each answer, good or bad.
     """
 
     def __init__(
@@ -159,6 +164,7 @@ class Dispatcher:
         rng: random.Random,
         on_attempt: Callable[[AttemptRecord], None],
         on_sent: Callable[[str], None] = lambda _: None,
+        on_headers: Callable[[str, Mapping[str, str]], None] = lambda _o, _h: None,
     ) -> None:
         self._upstream = upstream
         self._seats = seats
@@ -168,6 +174,7 @@ class Dispatcher:
         self._rng = rng
         self._on_attempt = on_attempt
         self._on_sent = on_sent
+        self._on_headers = on_headers
         self._offer_inflight: dict[str, int] = {}
         self._provider_inflight: dict[str, int] = {}
         self._busy_until_ns: dict[str, int] = {}
@@ -230,7 +237,7 @@ class Dispatcher:
     ) -> tuple[Attempt, Failed | None]:
         hedge_ms = self._hedge_ms(order, seats, place, ended)
         patient = hedge_ms is not None
-        first = self._begin(order, seats, place, ended, patient=patient)
+        first = self._begin(order, seats, place, ended, whole=whole, patient=patient)
         watch = self._too_slow(order, seats, place) if whole else None
         if hedge_ms is None:
             failed = await first.start(whole=whole, too_slow=watch)
@@ -249,9 +256,13 @@ class Dispatcher:
         *,
         whole: bool,
     ) -> tuple[Attempt, Failed | None]:
-        """`first`, and after `hedge_ms` of silence the next best as well: whoever is first."""
+        """`first`, and after `hedge_ms` of silence the next best as well: whoever is first.
+
+        Where nobody may be asked as well, `first` is given up when it would be without hedging.
+        """
         running = {asyncio.ensure_future(first.start(whole=whole)): first}
         timeout: float | None = hedge_ms * 1e-3
+        denied = False
         last: tuple[Attempt, Failed | None] | None = None
         try:
             while running:
@@ -260,12 +271,22 @@ class Dispatcher:
                 )
                 if not done:
                     timeout = None
+                    if first.meter.first_ns is not None:
+                        continue
+                    if denied:
+                        given_up = first.give_up("silence")
+                        self._note(first, given_up, ended)
+                        return first, given_up
                     waiting = {a.seat.offer.id for a in running.values()}
                     step = self._next(order, seats, ended, waiting)
                     if isinstance(step, Try) and not step.delay_ms and self._hedges.allows():
                         self._hedges.spend()
-                        second = self._begin(order, seats, step.place, ended, hedge=True)
+                        second = self._begin(
+                            order, seats, step.place, ended, whole=whole, hedge=True
+                        )
                         running[asyncio.ensure_future(second.start(whole=whole))] = second
+                    else:
+                        denied, timeout = True, first.overdue_in_s
                 for task in done:
                     attempt = running.pop(task)
                     failed = task.result()
@@ -321,7 +342,8 @@ class Dispatcher:
         provider = seat.provider
         open_calls = self._provider_inflight.get(provider.id, 0)
         full = open_calls >= provider.limit_concurrency
-        return Candidate(offer, self._standings.good(offer), full, busy_ms)
+        n_out = self._offer_inflight.get(offer, 0)
+        return Candidate(offer, self._standings.good(offer), full, busy_ms, n_out)
 
     def _begin(
         self,
@@ -330,6 +352,7 @@ class Dispatcher:
         place: int,
         ended: list[tuple[str, FailureClass]],
         *,
+        whole: bool,
         hedge: bool = False,
         patient: bool = False,
     ) -> Attempt:
@@ -350,6 +373,7 @@ class Dispatcher:
         if not stream:
             writing = 0.0 if own is None else own.writing_ms(3.0 * order.output_tokens)
             wait_ms = min(wait_ms + writing, aim.hard_ms) if own is not None else aim.hard_ms
+        overdue_ms = wait_ms
         if patient:
             wait_ms = min(wait_ms * _PATIENT, aim.hard_ms)
         n_inflight = self._offer_inflight.get(offer, 0)
@@ -365,11 +389,19 @@ class Dispatcher:
             hedge=hedge,
             stream=stream,
             first_token_ms=wait_ms,
-            gap_ms=self._settings.gap_ms,
+            overdue_ms=overdue_ms,
+            gap_ms=gap_timeout_ms(
+                own if stream else None,
+                aim,
+                most_ms=self._settings.gap_ms,
+                least_ms=min(self._settings.least_gap_ms, self._settings.gap_ms),
+                unseen=whole and stream and runner_up is not None,
+            ),
             upstream=self._upstream,
             clock=self._clock,
             may_reconnect=self._may_reconnect,
             on_end=self._ended,
+            on_headers=self._on_headers,
         )
 
     def _may_reconnect(self) -> bool:

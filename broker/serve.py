@@ -167,6 +167,7 @@ class RequestLine:
             output_tokens=n,
             ttft_target_ns=_after(started_ns, sla.ttft_ms),
             latency_target_ns=_after(started_ns, sla.latency_ms or self._patience_ms(decision, n)),
+            hedge=_may_hedge(request, asked, hold),
         )
         record.overhead_us = (decided_ns - started_ns) * 1e-3
         state.metrics.overhead_seconds.observe((decided_ns - started_ns) * 1e-9)
@@ -371,6 +372,16 @@ async def _write(response: web.StreamResponse, piece: bytes) -> None:
     """Write, but do not wait for ever on a client that does not read."""
     async with asyncio.timeout(_WRITE_TIMEOUT_S):
         await response.write(piece)
+
+
+def _may_hedge(request: NeutralRequest, asked: BidRequest, hold: Hold) -> bool:
+    """Whether a second seller may be asked while the first is silent: the app has stated a
+    deadline, nothing happens but an answer (tools may act), and the money set aside for one
+    call need not cover two.
+    """
+    sla = asked.sla
+    has_deadline = sla.ttft_ms is not None or sla.latency_ms is not None
+    return has_deadline and not request.tools and not hold.has_budget
 
 
 def _after(started_ns: int, ms: float | None) -> int | None:

@@ -180,6 +180,8 @@ class Circuit:
         if retry_after_s is not None and math.isfinite(retry_after_s) and retry_after_s > 0:
             pause = retry_after_s
         else:
+            # Told nothing, we look again as often as at a broken one: it may be well long since.
+            pause = min(pause, p.max_open_s)
             pause *= 1.0 - p.jitter_share * _unit_hash(self.seed, self.n_limited)
         self.n_limited += 1
         self.held_until_s = max(self.held_until_s, now_s + min(pause, p.max_hold_s))

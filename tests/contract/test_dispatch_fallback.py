@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import json
+import math
 import time
 from typing import Any
 
 import pytest
 
 from bidding.errors import BadRequest
+from bidding.fallback import Forecast
 from broker.errors import DeadlineExceeded, SellersFailed
 from broker.wire.neutral import Event, Failed, TextDelta, Usage
 from tests.fakes.dispatching import Market, market
@@ -282,12 +284,37 @@ async def test_a_stream_too_slow_for_the_deadline_gives_way_while_nobody_has_see
 
 async def test_a_hedge_wins_and_the_loser_is_cancelled() -> None:
     slow = ScriptedSeller(streams(["slow"], first_s=3.0))
-    async with market(slow, good(), ttft_ms=60.0, hedge=True) as m:
-        delivery = await m.dispatcher.run(m.order(latency_ms=400.0, hedge=True, output_tokens=1.0))
+    async with market(slow, good(), ttft_ms=300.0) as m:
+        # A quick runner-up is the likelier one long before the first is overdue.
+        quick = Forecast(math.log(20.0), 0.3, 0.0)
+        usual = m.dispatcher.forecast("a/m")
+        m.dispatcher._forecasts = {"a/m": usual, "b/m": quick}.get
+        delivery = await m.dispatcher.run(m.order(latency_ms=700.0, hedge=True, output_tokens=1.0))
         assert delivery.answer is not None
         assert delivery.answer.choices[0].text == "4 it is"
         assert sorted(m.ends()) == [("a", "hedge_lost"), ("b", "ok")]
         assert next(r for r in m.records if r.provider == "b").hedge
+
+
+async def test_a_seller_that_hangs_does_not_hide_behind_the_hedge() -> None:
+    async with market(ScriptedSeller(hangs), good(), ttft_ms=60.0) as m:
+        await m.dispatcher.run(m.order(latency_ms=400.0, hedge=True, output_tokens=1.0))
+        assert sorted(m.ends()) == [("a", "timeout_ttft"), ("b", "ok")]
+        assert next(r for r in m.records if r.provider == "a").reason == "hedge won"
+
+
+async def test_without_hedges_left_a_silent_seller_is_given_up_in_time() -> None:
+    hung = ScriptedSeller(hangs)
+    async with market(hung, good(), ttft_ms=60.0, hedge_share=0.0, hedge_burst=1.0) as m:
+        order = m.order(latency_ms=400.0, hedge=True, output_tokens=1.0)
+        run = asyncio.create_task(m.dispatcher.run(order))
+        await hung.asked.wait()
+        m.dispatcher._hedges.spend()
+        begun = time.monotonic()
+        await run
+        assert time.monotonic() - begun < 0.6
+        assert m.ends() == [("a", "timeout_ttft"), ("b", "ok")]
+        assert not any(r.hedge for r in m.records)
 
 
 async def test_what_is_sent_is_what_the_seller_documents() -> None:

@@ -19,6 +19,7 @@ from aiohttp import web
 
 from bidding.market import Catalogue
 from bidding.quote import Quote
+from broker.analyst_desk import AnalystDesk
 from broker.app import dispatcher_of
 from broker.auth import new_key
 from broker.config import Settings
@@ -30,6 +31,7 @@ from broker.live_market import LiveMarket
 from broker.metrics import Metrics
 from broker.paper.serve import PaperMarket
 from broker.recent import RecentDecisions
+from broker.reporting import analyst_store
 from broker.serve import RequestLine
 from broker.shared_state import SharedState
 from broker.state_sqlite import SqliteState
@@ -38,7 +40,7 @@ from feeds.clock import Clock, SystemClock
 from feeds.codec import decode
 from feeds.kafka import KafkaSettings, Message
 from feeds.producer import Delivery
-from feeds.records import KeyPolicy, Record
+from feeds.records import DecisionRecord, KeyPolicy, Record
 from feeds.spool import Spool, SpoolSettings
 
 
@@ -228,7 +230,22 @@ async def _gateway(
     async def nothing_stored(decision: str, tenant: str) -> None:
         return None
 
-    state = GatewayState(settings, market, journal, metrics, clock, nothing_stored, shared)
+    async def nothing_replayed(decision: DecisionRecord) -> dict[str, Any]:
+        return {}
+
+    desk = AnalystDesk(analyst_store(settings))
+    stack.push_async_callback(desk.close)
+    state = GatewayState(
+        settings,
+        market,
+        journal,
+        metrics,
+        clock,
+        stored_flight=nothing_stored,
+        replayed=nothing_replayed,
+        shared=shared,
+        desk=desk,
+    )
     stack.push_async_callback(state.tenancy.close)
     upstream = Upstream()
     await upstream.start()

@@ -10,11 +10,16 @@ from collections.abc import AsyncIterator
 
 import pytest
 import pytest_asyncio
+from hypothesis import HealthCheck, settings
 
 from broker.embedded.store import ChdbServer
 from broker.embedded.tansu import Tansu
 from feeds.kafka import KafkaSettings
 from tests.fakes.log_rig import APACHE_KAFKA
+
+# A busy machine draws examples slowly; that says nothing about the code.
+settings.register_profile("busy", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("busy")
 
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")

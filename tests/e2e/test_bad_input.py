@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import io
 import json
+import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -67,7 +68,8 @@ async def test_best_effort_is_marked(market: Market) -> None:
 
 async def test_every_route_refuses_whoever_lacks_its_scope(market: Market) -> None:
     for method, path, scope, _ in ROUTES:
-        target = path.replace("{id}", "dec_nobody")
+        target = re.sub(r"{name:[^}]+}", "page.css", path)
+        target = target.replace("{id}", "dec_nobody").replace("{name}", "savings")
         if scope is None:
             assert (await market.send(method, target, key="")).status == 200
             continue

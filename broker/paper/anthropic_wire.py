@@ -12,6 +12,9 @@ from msgspec import Struct
 from broker.paper.ask import Ask, Choice, Frame, Reply, ToolSpec, Turn, When, misreport, pieces
 from broker.paper.errors import BadAsk
 
+STREAM_TYPE = "text/event-stream"
+ID_PREFIX = "msg_"
+VERTEX_VERSION = "vertex-2023-10-16"
 _ENCODER = msgspec.json.Encoder()
 
 
@@ -30,9 +33,21 @@ class _ToolChoice(Struct):
     name: str = ""
 
 
+class _Format(Struct):
+    type: Literal["json_schema"]
+    schema: dict[str, Any]
+
+
+class _Output(Struct):
+    format: _Format | None = None
+    effort: str | None = None
+
+
 class _Body(Struct):
-    model: str
     messages: list[_Message]
+    model: str | None = None
+    anthropic_version: str | None = None
+    output_config: _Output | None = None
     max_tokens: int | None = None
     system: str | list[dict[str, Any]] | None = None
     stream: bool | None = None
@@ -44,12 +59,19 @@ class _Body(Struct):
 _DECODER = msgspec.json.Decoder(_Body)
 
 
-def decode(raw: bytes) -> Ask:
-    """The request in `raw`. Raises `BadAsk` (400) as Anthropic refuses it."""
+def decode(raw: bytes, model: str | None = None, stream: bool = False) -> Ask:
+    """The request in `raw`. Raises `BadAsk` (400) as Anthropic refuses it.
+
+    On Vertex the `model` is in the address, and the body says which version it keeps to.
+    """
     try:
         body = _DECODER.decode(raw)
     except (msgspec.DecodeError, RecursionError) as error:
         raise BadAsk(f"Invalid body: {error}") from error
+    if (model is None) != (body.anthropic_version is None) or (model or body.model) is None:
+        raise BadAsk("model: Field required" if model is None else "anthropic_version: required")
+    if model is not None and (body.model is not None or body.anthropic_version != VERTEX_VERSION):
+        raise BadAsk("model: Extra inputs are not permitted")
     if body.max_tokens is None:
         raise BadAsk("max_tokens: Field required")
     if body.max_tokens < 1:
@@ -65,14 +87,16 @@ def decode(raw: bytes) -> Ask:
         n_images += images
         turns.append(Turn(message.role, text, is_result))
     choice = body.tool_choice
+    form = body.output_config.format if body.output_config is not None else None
     return Ask(
-        model=body.model,
+        model=model or body.model or "",
         turns=turns,
         max_tokens=body.max_tokens,
         stream=bool(body.stream),
         include_usage=True,
         tools=[ToolSpec(tool.name, tool.input_schema) for tool in body.tools or []],
         tool_choice=_CHOICES.get(choice.type, choice.name) if choice else "auto",
+        json_schema=form.schema if form is not None else None,
         stop=body.stop_sequences or [],
         n_images=n_images,
         cache_marked=marked,

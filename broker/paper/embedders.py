@@ -48,6 +48,16 @@ EMBEDDERS = (
         "openai": ("openai:text-embedding-3-large", 0.13),
         "azure": ("azure:text-embedding-3-large", 0.13),
     }),
+    _Embedder("titan-embed-v2", "titan", 1024, True, {
+        "aws": ("aws:amazon.titan-embed-text-v2:0", 0.02),
+    }),
+    _Embedder("embed-v4", "cohere-embed", 1536, True, {
+        "cohere": ("cohere:embed-v4.0", 0.12),
+    }),
+    _Embedder("gemini-embedding-001", "gemini-embedding", 3072, True, {
+        "google": ("google:gemini-embedding-001", 0.15),
+        "gemini": ("google:gemini-embedding-001", 0.15),
+    }),
     _Embedder("bge-m3", "bge", 1024, False, {
         "cloudflare": ("cloudflare:@cf/baai/bge-m3", 0.012),
         "ovhcloud": ("ovhcloud:bge-m3", 0.01),
@@ -114,13 +124,6 @@ class EmbedAsk(Struct):
     dimensions: int | None = None
 
 
-class EmbedReply(NamedTuple):
-    """The body of an answer, and what it bills."""
-
-    body: bytes
-    input_tokens: int
-
-
 _decoder = msgspec.json.Decoder(EmbedAsk)
 
 
@@ -135,8 +138,8 @@ def decode(raw: bytes) -> EmbedAsk:
     return ask
 
 
-def embed(ask: EmbedAsk, model_id: str) -> EmbedReply:
-    """The answer. Raises `BadAsk` for what the model cannot do."""
+def vectors_of(ask: EmbedAsk, model_id: str) -> tuple[list[NDArray[np.float32]], int]:
+    """The vectors, and the tokens they bill. Raises `BadAsk` for what the model cannot do."""
     embedder = _BY_ID[model_id]
     n = embedder.n_dimensions
     if ask.dimensions is not None:
@@ -163,18 +166,25 @@ def embed(ask: EmbedAsk, model_id: str) -> EmbedReply:
             )
         n_tokens += n_here
         inputs.append(one.lower().split() if isinstance(one, str) else [str(t) for t in one])
-    data = []
-    for i, words in enumerate(inputs):
+    made = []
+    for words in inputs:
         vector = _vector(embedder, words)[: ask.dimensions]
         vector /= np.linalg.norm(vector)
-        packed = vector.astype("<f4")
+        made.append(vector.astype("<f4"))
+    return made, n_tokens
+
+
+def openai_body(ask: EmbedAsk, vectors: list[NDArray[np.float32]], n_tokens: int) -> bytes:
+    """The answer in OpenAI's shape."""
+    data = []
+    for i, packed in enumerate(vectors):
         told: object = packed.tolist()
         if ask.encoding_format == "base64":
             told = base64.b64encode(packed.tobytes()).decode()
         data.append({"object": "embedding", "index": i, "embedding": told})
     usage = {"prompt_tokens": n_tokens, "total_tokens": n_tokens}
     body = {"object": "list", "data": data, "model": ask.model, "usage": usage}
-    return EmbedReply(msgspec.json.encode(body), n_tokens)
+    return msgspec.json.encode(body)
 
 
 def took_ms(offer_id: str, nth: int) -> float:

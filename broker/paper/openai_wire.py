@@ -12,6 +12,8 @@ from msgspec import Struct
 from broker.paper.ask import Ask, Choice, Frame, Reply, ToolSpec, Turn, When, misreport, pieces
 from broker.paper.errors import BadAsk
 
+STREAM_TYPE = "text/event-stream"
+ID_PREFIX = "chatcmpl-"
 _ENCODER = msgspec.json.Encoder()
 
 
@@ -61,8 +63,10 @@ class _Body(Struct):
 _DECODER = msgspec.json.Decoder(_Body)
 
 
-def decode(raw: bytes) -> Ask:
-    """The request in `raw`. Raises `BadAsk` (400) as OpenAI refuses it."""
+def decode(raw: bytes, model: str | None = None, stream: bool = False) -> Ask:
+    """The request in `raw`; a `model` in the address goes before the body's. Raises `BadAsk`
+    (400) as OpenAI refuses it.
+    """
     try:
         body = _DECODER.decode(raw)
     except (msgspec.DecodeError, RecursionError) as error:
@@ -81,7 +85,7 @@ def decode(raw: bytes) -> Ask:
         turns.append(Turn(message.role, text, message.role in ("tool", "function")))
     form = body.response_format
     return Ask(
-        model=body.model,
+        model=model or body.model,
         turns=turns,
         max_tokens=limit,
         stream=bool(body.stream),

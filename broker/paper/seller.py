@@ -2,20 +2,19 @@
 
 A plain `aiohttp.web.Server` handler (no router), a socket per provider. Latencies are real
 sleeps. The buyer hanging up cancels the handler, which books the call as aborted there and
-then. Paths are matched by their end, so a base URL works with and without `/v1`.
+then. `wires` says which format an address speaks.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from types import ModuleType
 
 import msgspec
 from aiohttp import web
 
 from bidding.market import Capability, Model, Offer, Provider
-from broker.paper import anthropic_wire, embedders, openai_wire
+from broker.paper import embedders, openai_wire
 from broker.paper.ask import Ask, Reply
 from broker.paper.behaviour import Behaviour, Timing
 from broker.paper.compose import compose, input_tokens, refuse_impossible
@@ -29,6 +28,7 @@ from broker.paper.prompt_cache import PromptCache
 from broker.paper.sending import send
 from broker.paper.spoil import Shown, spoil_body, spoil_stream
 from broker.paper.status import StatusPage
+from broker.paper.wires import WIRES, Route, authenticate, route_of
 
 QUOTA_WINDOW_S = 60.0
 STATED_LIMIT_RPM = 1_000_000
@@ -67,9 +67,8 @@ class Seller:
         self._by_name = {name: o for o in offers for name in (o.id, o.wire_model)}
         self._models = models
         self._behaviour = behaviour
-        self._wire: ModuleType = openai_wire if provider.wire == "openai" else anthropic_wire
-        self._path = "/chat/completions" if provider.wire == "openai" else "/messages"
-        self._id_prefix = "chatcmpl-" if provider.wire == "openai" else "msg_"
+        embeds = {m for m, model in models.items() if Capability.EMBEDDINGS in model.mask}
+        self._embedders = frozenset(o.wire_model for o in offers if o.model in embeds)
         self._api_key = api_key
         self._capacity = capacity
         self._time_scale = time_scale
@@ -83,10 +82,10 @@ class Seller:
     async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
         """Answer one HTTP request."""
         path = request.path
-        if request.method == "POST" and path.endswith(self._path):
-            return await self._call(request, self._answer)
-        if request.method == "POST" and path.endswith("/embeddings"):
-            return await self._call(request, self._embeddings)
+        if request.method == "POST":
+            route = route_of(self.provider, request.raw_path, self._embedders)
+            if route is not None:
+                return await self._call(request, route)
         if request.method == "GET" and path == "/prices":
             page = price_page(self.provider.id, self.offers, self.board, self.prices_updated_s)
             return _json(msgspec.json.encode(page))
@@ -95,13 +94,12 @@ class Seller:
         if request.method == "GET" and path.endswith("/models"):
             listed = [{"id": o.wire_model, "object": "model"} for o in self.offers]
             return _json(msgspec.json.encode({"object": "list", "data": listed}))
-        return self._refusal(BadAsk(f"Unknown URL: {request.method} {path}", status=404), "")
+        nowhere = BadAsk(f"Unknown URL: {request.method} {path}", status=404)
+        return self._refusal(nowhere, "", Route(WIRES[self.provider.wire]))
 
-    async def _call(
-        self,
-        request: web.BaseRequest,
-        answer: Callable[[web.BaseRequest, Call], Awaitable[web.StreamResponse]],
-    ) -> web.StreamResponse:
+    async def _call(self, request: web.BaseRequest, route: Route) -> web.StreamResponse:
+        answer: Callable[[web.BaseRequest, Route, Call], Awaitable[web.StreamResponse]]
+        answer = self._embeddings if route.embeds else self._answer
         loop = asyncio.get_running_loop()
         began_s = loop.time()
         n = self.ledger.totals.calls
@@ -114,11 +112,11 @@ class Seller:
         )
         self.ledger.open(call)
         try:
-            return await answer(request, call)
+            return await answer(request, route, call)
         except BadAsk as refused:
             call.status = refused.status
             call.ended = "fault" if call.fault else "refused"
-            return self._refusal(refused, call.request_id)
+            return self._refusal(refused, call.request_id, route)
         except (asyncio.CancelledError, ConnectionError):
             call.ended = "aborted"
             raise
@@ -126,9 +124,11 @@ class Seller:
             call.took_ms = round(1000 * (loop.time() - began_s), 3)
             self.ledger.close(call)
 
-    async def _answer(self, request: web.BaseRequest, call: Call) -> web.StreamResponse:
-        self._authenticate(request)
-        ask: Ask = self._wire.decode(await request.read())
+    async def _answer(
+        self, request: web.BaseRequest, route: Route, call: Call
+    ) -> web.StreamResponse:
+        raw = await self._authentic(request)
+        ask: Ask = route.wire.decode(raw, route.model, route.stream)
         offer = self._sold(ask.model, embeds=False)
         call.offer, call.stream = offer.id, ask.stream
         faults = self.board.of(offer.id)
@@ -136,20 +136,20 @@ class Seller:
         if fault is not None:
             call.fault = fault.kind
             await self._fail_early(fault, request)
-        reply = self._reply(ask, offer, faults, call)
+        reply = self._reply(ask, offer, faults, call, route)
         timing_s = self._pace(offer, faults)
         headers = self._headers(call.request_id)
         call.input_tokens, call.cached_tokens = reply.input_tokens, reply.cached_tokens
         if fault is None and not ask.stream:
             await asyncio.sleep(timing_s.ttft_ms + timing_s.tpot_ms * reply.output_tokens)
-            body = self._wire.encode(reply)
+            body = route.wire.encode(reply)
             call.status, call.bytes_out = 200, len(body)
             response: web.StreamResponse = _json(body, headers=headers)
             self._bill(call, offer, reply, reply.output_tokens)
         else:
             if not ask.stream:
                 await asyncio.sleep(timing_s.ttft_ms)
-            shown = self._shown(ask, reply, fault)
+            shown = self._shown(ask, reply, fault, route)
             try:
                 response = await send(
                     request, shown, headers, timing_s, reply.reasoning_tokens, call
@@ -161,22 +161,35 @@ class Seller:
         call.ended = "served" if fault is None else "fault"
         return response
 
-    async def _embeddings(self, request: web.BaseRequest, call: Call) -> web.StreamResponse:
-        self._authenticate(request)
-        ask = embedders.decode(await request.read())
-        offer = self._sold(ask.model, embeds=True)
+    async def _embeddings(
+        self, request: web.BaseRequest, route: Route, call: Call
+    ) -> web.StreamResponse:
+        raw = await self._authentic(request)
+        is_openai = route.wire is openai_wire
+        ask = embedders.decode(raw) if is_openai else route.wire.decode_embed(raw, route.model)
+        offer = self._sold(route.model or ask.model, embeds=True)
         call.offer = offer.id
         fault = self._drawn(self.board.of(offer.id), call)
         if fault is not None:
             call.fault = fault.kind
             await self._fail_early(fault, request)
-        reply = embedders.embed(ask, offer.model)
+        vectors, n_tokens = embedders.vectors_of(ask, offer.model)
+        if is_openai:
+            body = embedders.openai_body(ask, vectors, n_tokens)
+        else:
+            body = route.wire.encode_embed(ask, [v.tolist() for v in vectors], n_tokens)
         nth = self._nth[offer.id] = self._nth.get(offer.id, -1) + 1
         await asyncio.sleep(embedders.took_ms(offer.id, nth) * self._time_scale * 1e-3)
-        call.status, call.bytes_out, call.input_tokens = 200, len(reply.body), reply.input_tokens
-        call.billed_nusd = live_prices(offer, self.board).cost_nusd(reply.input_tokens, 0)
+        call.status, call.bytes_out, call.input_tokens = 200, len(body), n_tokens
+        call.billed_nusd = live_prices(offer, self.board).cost_nusd(n_tokens, 0)
         call.ended = "served" if fault is None else "fault"
-        return _json(reply.body, headers=self._headers(call.request_id))
+        return _json(body, headers=self._headers(call.request_id))
+
+    async def _authentic(self, request: web.BaseRequest) -> bytes:
+        """The body of a request by somebody we know. Raises `BadAsk`."""
+        raw = await request.read()
+        authenticate(self.provider, request, raw, self._api_key, self._clock())
+        return raw
 
     def _sold(self, name: str, *, embeds: bool) -> Offer:
         """The offer called `name`. Raises `BadAsk` where there is none of that kind."""
@@ -185,13 +198,6 @@ class Seller:
             message = f"The model `{name}` does not exist."
             raise BadAsk(message, status=404, code="model_not_found")
         return offer
-
-    def _authenticate(self, request: web.BaseRequest) -> None:
-        headers = request.headers
-        given = headers.get("x-api-key") or headers.get("authorization", "").removeprefix("Bearer ")
-        if given != self._api_key:
-            hint = "Incorrect API key provided" if given else "You didn't provide an API key"
-            raise BadAsk(f"{hint}.", status=401, code="invalid_api_key")
 
     def _drawn(self, faults: dict[Fault, FaultSpec], call: Call) -> FaultSpec | None:
         """The fault that hits this call, if any."""
@@ -224,7 +230,9 @@ class Seller:
                     retry_after_s=fault.retry_after_s,
                 )
 
-    def _reply(self, ask: Ask, offer: Offer, faults: dict[Fault, FaultSpec], call: Call) -> Reply:
+    def _reply(
+        self, ask: Ask, offer: Offer, faults: dict[Fault, FaultSpec], call: Call, route: Route
+    ) -> Reply:
         model = self._models[offer.model]
         n_input = input_tokens(ask)
         refuse_impossible(ask, model, n_input)
@@ -233,13 +241,13 @@ class Seller:
             self._behaviour,
             ask,
             model,
-            reply_id=self._id_prefix + call.request_id[4:],
+            reply_id=route.wire.ID_PREFIX + call.request_id[4:],
             created=int(call.at),
             n_input=n_input,
             points=degrade.points if degrade else 0.0,
         )
         if offer.prices.cache_read_nusd_per_mtok is not None:
-            automatic = self.provider.wire == "openai"
+            automatic = self.provider.wire not in ("anthropic", "bedrock")
             if automatic or ask.cache_marked:
                 text = "\n".join(turn.text for turn in ask.turns)
                 cached = min(self._cache.look_up(offer.id, text, call.at), n_input)
@@ -260,15 +268,17 @@ class Seller:
         pace = (slow.factor if slow is not None and hit else 1.0) * self._time_scale / 1000
         return Timing(timing.ttft_ms * pace, timing.tpot_ms * pace)
 
-    def _shown(self, ask: Ask, reply: Reply, fault: FaultSpec | None) -> Shown:
-        wire = self._wire
+    def _shown(self, ask: Ask, reply: Reply, fault: FaultSpec | None, route: Route) -> Shown:
+        wire = route.wire
         if not ask.stream:
             assert fault is not None
             return spoil_body(fault, wire.encode(reply), wire.error_body)
         frames = wire.frames(reply, include_usage=ask.include_usage, most_chunks=self._most_chunks)
         if fault is None:
-            return Shown(frames=frames, content_type="text/event-stream")
-        return spoil_stream(fault, list(frames), wire.error_body, wire.error_frame)
+            return Shown(frames=frames, content_type=wire.STREAM_TYPE)
+        return spoil_stream(
+            fault, list(frames), wire.error_body, wire.error_frame, wire.STREAM_TYPE
+        )
 
     def _bill(self, call: Call, offer: Offer, reply: Reply, n_output: int) -> None:
         call.output_tokens = n_output
@@ -288,6 +298,10 @@ class Seller:
                 "anthropic-ratelimit-requests-limit": str(limit),
                 "anthropic-ratelimit-requests-remaining": left,
             }
+        if self.provider.wire == "bedrock":
+            return {"x-amzn-requestid": request_id}
+        if self.provider.wire in ("gemini", "vertex"):
+            return {"x-request-id": request_id}
         return {
             "x-request-id": request_id,
             "x-ratelimit-limit-requests": str(limit),
@@ -295,14 +309,15 @@ class Seller:
             "x-ratelimit-reset-requests": "60ms",
         }
 
-    def _refusal(self, refused: BadAsk, request_id: str) -> web.Response:
+    def _refusal(self, refused: BadAsk, request_id: str, route: Route) -> web.Response:
         headers = self._headers(request_id)
         if refused.status == 429:
             for name in [n for n in headers if "remaining" in n]:
                 headers[name] = "0"
             if refused.retry_after_s is not None:
                 headers["retry-after"] = f"{refused.retry_after_s:g}"
-        body = self._wire.error_body(refused.status, refused.message, refused.code, refused.param)
+        told = (refused.status, refused.message, refused.code, refused.param)
+        body = route.wire.error_body(*told)
         return _json(body, status=refused.status, headers=headers)
 
 

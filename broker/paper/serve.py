@@ -21,6 +21,7 @@ from broker.paper.ledger import LedgerTotals
 from broker.paper.market_data import MarketData, load
 from broker.paper.port import Port
 from broker.paper.seller import Seller
+from broker.paper.wires import base_path
 
 MAX_BODY_BYTES = 32 << 20
 
@@ -156,7 +157,7 @@ class PaperMarket:
 
     def _urls(self, provider: str) -> tuple[str, str]:
         root = f"http://{self._host}:{self._ports[provider].number}"
-        suffix = "/v1" if self._sellers[provider].provider.wire == "openai" else ""
+        suffix = base_path(self._sellers[provider].provider)
         return root + suffix, f"{self.control_url}/status/{provider}.json"
 
 

@@ -64,10 +64,13 @@ def spoil_body(spec: FaultSpec, body: bytes, error_body: ErrorBody) -> Shown:
 
 
 def spoil_stream(
-    spec: FaultSpec, frames: list[Frame], error_body: ErrorBody, error_frame: ErrorFrame
+    spec: FaultSpec,
+    frames: list[Frame],
+    error_body: ErrorBody,
+    error_frame: ErrorFrame,
+    events: str = "text/event-stream",
 ) -> Shown:
-    """A stream as spoilt by `spec`."""
-    events = "text/event-stream"
+    """A stream of content type `events` as spoilt by `spec`."""
     prelude = [f for f in frames if f.when is When.PRELUDE]
     content = [f for f in frames if f.when is When.CONTENT]
     epilogue = [f for f in frames if f.when is When.EPILOGUE]
@@ -92,7 +95,7 @@ def spoil_stream(
             return Shown(frames=[body], content_type="application/json")
         case Fault.EMPTY_CHOICES:
             empty = [f._replace(data=_emptied(f.data)) for f in prelude]
-            return Shown(frames=[*empty, *epilogue[-1:]], content_type=events)
+            return Shown(frames=[*empty, *map(_without, epilogue[-1:])], content_type=events)
         case Fault.TRUNCATED_JSON:
             data = content[len(content) // 2].data
             torn = Frame(When.CONTENT, data[: len(data) // 2], 1)
@@ -157,9 +160,13 @@ def _bomb(mebibytes: float) -> Frame:
     return _whole(gzip.compress(b"\0" * int(mebibytes * MIB), compresslevel=9))
 
 
+def _without(frame: Frame) -> Frame:
+    return frame._replace(data=_emptied(frame.data))
+
+
 def _emptied(data: bytes) -> bytes:
     """`data` with its list of choices, or of content blocks, empty (its JSON stays whole)."""
-    for name in (b'"choices":[', b'"content":['):
+    for name in (b'"choices":[', b'"candidates":[', b'"content":['):
         start = data.find(name)
         if start < 0:
             continue

@@ -185,8 +185,8 @@ async def test_the_process_says_when_it_is_ready_and_ends_when_told(
         process.stdin.close()
         code = await process.wait()
     assert (status, code) == (200, 0)
-    assert (ready["offers"], ready["providers"]) == (len(catalogue.offers), 20)
-    assert len({provider.base_url for provider in catalogue.providers}) == 20
+    assert (ready["offers"], ready["providers"]) == (len(catalogue.offers), 21)
+    assert len({provider.base_url for provider in catalogue.providers}) == 21
 
 
 async def test_a_sellers_port_dies_refuses_and_swallows_under_uvloop(

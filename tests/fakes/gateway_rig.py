@@ -30,6 +30,8 @@ from broker.journal import Journal
 from broker.live_market import LiveMarket
 from broker.metrics import Metrics
 from broker.paper.serve import PaperMarket
+from broker.paper.wires import key_for
+from broker.providers.capable import completed
 from broker.recent import RecentDecisions
 from broker.reporting import analyst_store
 from broker.serve import RequestLine
@@ -213,8 +215,11 @@ async def _gateway(
     shared: SharedState | None,
 ) -> Gateway:
     settings = Settings(
-        data_dir=str(folder), provider_keys={p.id: api_key for p in catalogue.providers}, **more
+        data_dir=str(folder),
+        provider_keys={p.id: key_for(p, api_key) for p in catalogue.providers},
+        **more,
     )
+    catalogue = completed(catalogue)
     metrics = Metrics()
     market = LiveMarket(catalogue, KafkaSettings(), clock, metrics)
     log = KeptLog()

@@ -8,12 +8,15 @@ from pathlib import Path
 
 import pytest
 
+from bidding.columns import offer_columns
 from bidding.market import Capability
 from broker.paper import roster
 from broker.paper.behaviour import Behaviour
 from broker.paper.market_data import load
 from broker.paper.remake import price_list, remake
 from broker.paper.tasks import TASKS, generate
+from broker.paper.wires import WIRES
+from broker.providers.capable import completed
 
 PUBLIC_DATA = Path(__file__).parents[5] / "shared" / "data"
 PRICES_ON = datetime(2026, 11, 24, tzinfo=UTC)
@@ -33,7 +36,7 @@ def test_a_market_of_many_providers_models_and_offers() -> None:
     assert len(catalogue.providers) >= 10
     assert len(catalogue.models) >= 25
     assert len(catalogue.offers) >= 100
-    assert {p.wire for p in catalogue.providers} == {"openai", "anthropic"}
+    assert {p.wire for p in catalogue.providers} == set(WIRES)
     assert sum(p.wire == "anthropic" for p in catalogue.providers) >= 2
     assert sum(p.jurisdiction == "eu" for p in catalogue.providers) >= 3
     assert any(o.region == "eu" for o in catalogue.offers)
@@ -42,13 +45,14 @@ def test_a_market_of_many_providers_models_and_offers() -> None:
     assert tuple(catalogue.tasks) == TASKS
 
 
-def test_models_promise_nothing_that_their_sellers_wire_cannot_carry() -> None:
-    catalogue = load().catalogue
-    models = {model.id: model for model in catalogue.models}
-    beyond = Capability.JSON_SCHEMA | Capability.N_CHOICES | Capability.SEED | Capability.LOGPROBS
-    for offer in catalogue.offers:
-        if catalogue.provider(offer.provider).wire == "anthropic":
-            assert not models[offer.model].mask & beyond, offer.id
+def test_offers_promise_nothing_that_their_sellers_wire_cannot_carry() -> None:
+    catalogue = completed(load().catalogue)
+    columns = offer_columns(catalogue)
+    beyond = Capability.N_CHOICES | Capability.SEED | Capability.LOGPROBS
+    wires = {p.id: p.wire for p in catalogue.providers}
+    for offer_id, row in columns.row_of.items():
+        if wires[offer_id.partition("/")[0]] in ("anthropic", "bedrock"):
+            assert not int(columns.capabilities[row]) & beyond, offer_id
 
 
 def test_prices_span_two_orders_of_magnitude() -> None:

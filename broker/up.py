@@ -31,7 +31,6 @@ from broker.config import AnalystSettings, GatewaySettings, KeySettings, Setting
 from broker.embedded.child import free_port
 from broker.embedded.store import ChdbServer
 from broker.embedded.tansu import GROUP_SESSION_TIMEOUT_MS, Tansu
-from broker.paper.wires import key_for
 from broker.recycle import keep_small, recycle, today
 from feeds.clock import SystemClock
 from feeds.kafka import KafkaSettings, ensure_topics

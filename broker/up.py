@@ -31,6 +31,7 @@ from broker.config import AnalystSettings, GatewaySettings, KeySettings, Setting
 from broker.embedded.child import free_port
 from broker.embedded.store import ChdbServer
 from broker.embedded.tansu import GROUP_SESSION_TIMEOUT_MS, Tansu
+from broker.paper.wires import key_at
 from broker.recycle import keep_small, recycle, today
 from feeds.clock import SystemClock
 from feeds.kafka import KafkaSettings, ensure_topics
@@ -225,7 +226,7 @@ class Up:
                 username=self.store.analyst.user, password=self.store.analyst.password
             ),
             keys=held,
-            provider_keys={p.id: key_for(p, self.paper.api_key) for p in catalogue.providers},
+            provider_keys={p.id: key_at(p, self.paper.api_key) for p in catalogue.providers},
         )
         descriptor = os.open(self.config_path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
         with os.fdopen(descriptor, "wb") as file:

@@ -121,7 +121,7 @@ def _openai_route(provider: Provider, path: str, sold: frozenset[str]) -> Route 
     return Route(openai_wire, embeds=True) if path.endswith("/embeddings") else None
 
 
-def key_for(provider: Provider, api_key: str) -> str:
+def key_at(provider: Provider, api_key: str) -> str:
     """The key that a buyer needs at `provider`, where all accept `api_key`."""
     return f"{ACCESS_KEY_ID}:{api_key}" if provider.wire == "bedrock" else api_key
 

@@ -19,7 +19,7 @@ from bidding.market import Catalogue
 from bidding.outcome import FailureClass
 from broker.paper.serve import PaperMarket
 from broker.paper.tasks import check, generate
-from broker.paper.wires import key_for
+from broker.paper.wires import key_at
 from broker.providers.base import Seat
 from broker.providers.capable import completed
 from broker.providers.dialects import dialect_of
@@ -84,7 +84,7 @@ class Buyer:
             offer=offer,
             provider=provider,
             model=model,
-            key=key or key_for(provider, self._api_key),
+            key=key or key_at(provider, self._api_key),
         )
 
     def can(self, offer_id: str, request: NeutralRequest) -> bool:

@@ -30,7 +30,7 @@ from broker.journal import Journal
 from broker.live_market import LiveMarket
 from broker.metrics import Metrics
 from broker.paper.serve import PaperMarket
-from broker.paper.wires import key_for
+from broker.paper.wires import key_at
 from broker.providers.capable import completed
 from broker.recent import RecentDecisions
 from broker.reporting import analyst_store
@@ -216,7 +216,7 @@ async def _gateway(
 ) -> Gateway:
     settings = Settings(
         data_dir=str(folder),
-        provider_keys={p.id: key_for(p, api_key) for p in catalogue.providers},
+        provider_keys={p.id: key_at(p, api_key) for p in catalogue.providers},
         **more,
     )
     catalogue = completed(catalogue)

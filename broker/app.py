@@ -13,6 +13,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import msgspec
 from aiohttp import web
 
 from analytics.errors import NotStored, StoreError
@@ -24,6 +25,7 @@ from bidding.market import Catalogue
 from broker import services
 from broker.analyst_desk import AnalystDesk
 from broker.config import KeySettings, Settings, analyst_store
+from broker.credentials import Credentials
 from broker.dispatch import Dispatcher, DispatchSettings
 from broker.gateway import make_app
 from broker.gateway_state import GatewayState
@@ -247,15 +249,22 @@ def dispatcher_of(
     """The dispatcher of a gateway: what it learns goes to its market and its journal."""
     providers = {p.id: p for p in catalogue.providers}
     models = {m.id: m for m in catalogue.models}
+    credentials = Credentials(settings.provider_keys, clock.monotonic_ns)
     seats = {
         offer.id: Seat(
             offer=offer,
             provider=providers[offer.provider],
             model=models[offer.model],
-            key=settings.provider_keys.get(offer.provider),
+            key=credentials.key(offer.provider),
         )
         for offer in catalogue.offers
     }
+
+    def seated(offer: str) -> Seat | None:
+        seat = seats.get(offer)
+        if seat is None or not credentials.changes(seat.provider.id):
+            return seat
+        return msgspec.structs.replace(seat, key=credentials.key(seat.provider.id))
 
     def forecast(offer: str) -> Forecast | None:
         row = market.book.offers.row_of.get(offer)
@@ -280,7 +289,7 @@ def dispatcher_of(
 
     return Dispatcher(
         upstream=upstream,
-        seats=seats.get,
+        seats=seated,
         forecasts=forecast,
         settings=dispatch or DispatchSettings(),
         clock=clock,

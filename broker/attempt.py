@@ -22,6 +22,7 @@ from bidding.outcome import CENSORED, FailureClass
 from broker.meter import Meter
 from broker.providers.base import Dialect, Reader, Seat, WireCall, malformed
 from broker.providers.failures import MAX_ERROR_BYTES, retry_after_s
+from broker.providers.secrets import masked
 from broker.upstream import AttemptFailed, HttpReply, Upstream
 from broker.wire.neutral import Event, Failed, NeutralRequest, Started, Usage, is_visible
 from feeds.clock import Clock
@@ -317,7 +318,7 @@ class Attempt:
             self._progress_ns = now_ns
         last = events[-1]
         if isinstance(last, Failed):
-            self._fail(last)
+            events[-1:] = self._fail(last)
         return [e for e in events if type(e) is not Usage] if self._at_eof else events
 
     def _limit(self) -> tuple[int, FailureClass]:
@@ -333,7 +334,7 @@ class Attempt:
 
     def _fail(self, failed: Failed) -> list[Event]:
         if self.failed is None:
-            self.failed = failed
+            self.failed = failed = masked(failed, self.seat.key)
             self._end(failed)
         return [self.failed]
 

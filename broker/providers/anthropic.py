@@ -27,6 +27,7 @@ from broker.providers.base import usage_of as _usage_of
 from broker.providers.failures import SellerError, error_from, failed, read_error
 from broker.providers.model_rules import rules_for, sampling
 from broker.providers.sse import LineTooLong, SseParser
+from broker.providers.whole import WholeBody
 from broker.wire.json_guard import ABSENT, present
 from broker.wire.neutral import (
     Event,
@@ -429,31 +430,11 @@ class StreamReader:
             out.append(ThinkingDelta(signature=delta.signature))
 
 
-class WholeReader:
+class WholeReader(WholeBody):
     """Reads one message."""
 
-    def __init__(self) -> None:
-        self._pieces: list[bytes] = []
-        self._over = False
-
-    @property
-    def done(self) -> bool:
-        return self._over
-
-    def feed(self, piece: bytes) -> list[Event]:
-        self._pieces.append(piece)
-        return []
-
-    def close(self) -> list[Event]:
-        self._over = True
-        body = b"".join(self._pieces).removeprefix(b"\xef\xbb\xbf")
-        self._pieces = []
-        try:
-            message = _messages_in.decode(body)
-        except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
-            kind = "empty body" if not body.strip() else "body"
-            cut = "truncated" in str(error)
-            return [truncated("body cut short") if cut else malformed(kind, body)]
+    def read(self, body: bytes) -> list[Event]:
+        message = _messages_in.decode(body)
         if message.type == "error" or present(message.error) is not None:
             return [failed(0, _error_in(message.error))]
         if message.content is None:

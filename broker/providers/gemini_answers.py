@@ -216,12 +216,11 @@ class StreamReader:
             if not frame.data:
                 continue
             try:
-                answer = _decoder.decode(frame.data)
+                going = self._progress.take(_decoder.decode(frame.data), out)
             except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
-                self._over = True
+                going = False
                 out.append(malformed("event", frame.data))
-                break
-            if not self._progress.take(answer, out):
+            if not going:
                 self._over = True
                 break
         return out

@@ -29,6 +29,7 @@ from broker.providers.failures import error_from, failed, read_error
 from broker.providers.model_rules import led_by_user, rules_for, sampling
 from broker.providers.quirks import Quirks, quirks_of
 from broker.providers.sse import LineTooLong, SseParser
+from broker.providers.whole import WholeBody
 from broker.wire.json_guard import ABSENT, present
 from broker.wire.neutral import (
     Event,
@@ -350,7 +351,10 @@ class _Progress:
                 text = _joined(text, index, events)
             if text:
                 self._wrote = True
-                events.append(TextDelta(text, index, present(choice.logprobs)))
+                logprobs = present(choice.logprobs)
+                if logprobs is not None:
+                    bytes(logprobs).decode()  # it goes on as it is, so it has to be UTF-8
+                events.append(TextDelta(text, index, logprobs))
         thinking = said.reasoning_content or said.reasoning
         if thinking:
             events.append(ThinkingDelta(thinking, choice=index))
@@ -483,7 +487,12 @@ class StreamReader:
                 events.append(failed(0, read_error(data), quirks=self._quirks))
                 self._over = True
                 break
-            if not self._progress.take(chunk, events):
+            try:
+                going = self._progress.take(chunk, events)
+            except UnicodeDecodeError:
+                going = False
+                events.append(malformed("chunk", data))
+            if not going:
                 self._over = True
                 break
         return events
@@ -504,32 +513,15 @@ class StreamReader:
             events.append(progress.usage)
 
 
-class WholeReader:
+class WholeReader(WholeBody):
     """Reads one `chat.completion`."""
 
     def __init__(self, quirks: Quirks | None = None) -> None:
-        self._pieces: list[bytes] = []
+        super().__init__()
         self._quirks = quirks
-        self._over = False
 
-    @property
-    def done(self) -> bool:
-        return self._over
-
-    def feed(self, piece: bytes) -> list[Event]:
-        self._pieces.append(piece)
-        return []
-
-    def close(self) -> list[Event]:
-        self._over = True
-        body = b"".join(self._pieces).removeprefix(b"\xef\xbb\xbf")
-        self._pieces = []
-        try:
-            whole = _decoder.decode(body)
-        except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
-            kind = "empty body" if not body.strip() else "body"
-            cut = "truncated" in str(error)
-            return [truncated("body cut short") if cut else malformed(kind, body)]
+    def read(self, body: bytes) -> list[Event]:
+        whole = _decoder.decode(body)
         events: list[Event] = []
         progress = _Progress(self._quirks)
         if not progress.take(whole, events):

@@ -124,7 +124,7 @@ def frame(kind: str, payload: Any) -> bytes:
         ":message-type": "exception" if is_exception else "event",
     }
     raw = payload if isinstance(payload, str) else json.dumps(payload)
-    return encode_message(headers, raw.encode())
+    return encode_message(headers, raw.encode("utf-8", "surrogatepass"))
 
 
 def body_of(case: dict[str, Any]) -> bytes:

@@ -17,6 +17,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
 from analytics import latency_replay
+from analytics.replay import budget_mode
 from analytics.replay.errors import DatasetMissing, ReplayError
 from analytics.replay.report import ReplayReport, as_json
 from analytics.replay.run import replay
@@ -47,7 +48,7 @@ def parser() -> argparse.ArgumentParser:
     add("--test-data", type=Path, help="folder scored on, same layout (default: half of --data)")
     add("--market", default="zeroeval_wide", help="spring2024, winter2023, zeroeval_wide")
     add("--set", default="gsm", help="quality sets, comma-separated: gsm,math-l5")
-    add("--mode", choices=("offline", "online", "latency"), default="online")
+    add("--mode", choices=("offline", "online", "latency", "budget"), default="online")
     add("--target", type=float, help="promised share of good answers")
     add("--value-usd", type=float, help="worth of a good answer, in place of a promise")
     add("--ttft", type=float, help="deadline for the first token, seconds")
@@ -105,6 +106,8 @@ def main(argv: Sequence[str]) -> int:
     try:
         if arguments.mode == "latency":
             return _latency(arguments)
+        if arguments.mode == "budget":
+            return _budget(arguments)
         settings = settings_of(arguments)
         if arguments.json:
             report = replay(settings)
@@ -139,6 +142,19 @@ def _latency(arguments: argparse.Namespace) -> int:
     text = encoded if arguments.json else msgspec.json.format(encoded, indent=2)
     sys.stdout.write(text.decode() + "\n")
     return 0
+
+
+def _budget(arguments: argparse.Namespace) -> int:
+    """Print how days of a budget went; exit code 1 where the bounds do not hold."""
+    found = budget_mode.report(
+        arguments.data,
+        tuple(_names(arguments.set)),
+        learning=arguments.half == "learning",
+    )
+    encoded = msgspec.json.encode(found)
+    text = encoded if arguments.json else msgspec.json.format(encoded, indent=2)
+    sys.stdout.write(text.decode() + "\n")
+    return 0 if found.holds else 1
 
 
 def as_table(report: ReplayReport) -> Table:

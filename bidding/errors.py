@@ -5,7 +5,8 @@
     ├── UnknownModel        no such model or offer; carries near names
     ├── NoEligibleOffer     nothing may or can serve this request; carries no-bid counts
     ├── BadState            a stored estimator state that cannot be resumed from
-    ├── BadParams           a live-tunable number out of its bounds
+    ├── BadParams           a live-tunable number out of its bounds; carries them
+    │   └── UnknownParam    no such number; carries near names
     └── BadCatalogue        offers, models or providers that contradict each other
 
 Losing a bid is a value (`NoBid`), not an error.
@@ -52,11 +53,24 @@ class BadState(MarketError):
 
 
 class BadParams(MarketError):
-    """A parameter is unknown or out of bounds; `path` names it."""
+    """A parameter is unknown or out of bounds; `path` names it, `low` and `high` bound it."""
 
-    def __init__(self, message: str, *, path: str = "") -> None:
+    def __init__(
+        self, message: str, *, path: str = "", low: float | None = None, high: float | None = None
+    ) -> None:
         super().__init__(message)
         self.path = path
+        self.low = low
+        self.high = high
+
+
+class UnknownParam(BadParams):
+    """No live-tunable number has this path; `near` holds the closest known ones."""
+
+    def __init__(self, path: str, near: Sequence[str]) -> None:
+        hint = f"; did you mean {', '.join(near)}?" if near else ""
+        super().__init__(f"no parameter {path!r}{hint}", path=path)
+        self.near = list(near)
 
 
 class BadCatalogue(MarketError):

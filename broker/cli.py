@@ -19,7 +19,7 @@ import uvloop
 from rich.console import Console
 
 from bidding.errors import MarketError
-from broker import key_commands, logs, services
+from broker import key_commands, logs, params_commands, services
 from broker.config import ConfigError, Settings, load, masked
 
 app = typer.Typer(
@@ -32,6 +32,7 @@ ConfigOption = Annotated[Path | None, typer.Option("--config", help="TOML file (
 JsonOption = Annotated[bool, typer.Option("--json", help="One JSON object as the last line.")]
 _console = Console(stderr=True)
 app.add_typer(key_commands.app, name="key")
+app.add_typer(params_commands.app, name="params")
 
 
 def main() -> None:
@@ -83,6 +84,19 @@ def serve(
         gateway = msgspec.structs.replace(settings.gateway, workers=workers)
         settings = msgspec.structs.replace(settings, gateway=gateway)
     raise typer.Exit(serve_workers(settings))
+
+
+@app.command()
+def admin(config: ConfigOption = None) -> None:
+    """The operators' port: live params, their history, rollback."""
+    from broker.admin import run_admin
+
+    settings = settings_from(config)
+    try:
+        run(run_admin(settings))
+    except ConfigError as error:
+        _console.print(str(error), highlight=False)
+        raise typer.Exit(2) from error
 
 
 @app.command()

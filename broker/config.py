@@ -58,6 +58,16 @@ class GatewaySettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     """Where people's browsers reach the admin port, for the market page; empty: no params there."""
 
 
+class AdminSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The operators' port. `page_origin` is where browsers find the market page; empty: the
+    gateway's own address.
+    """
+
+    host: str = "127.0.0.1"
+    port: Port = 8081
+    page_origin: Annotated[str, Meta(pattern=r"^(https?://[A-Za-z0-9.:\[\]-]+)?$")] = ""
+
+
 class AnalystSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The analysts' read-only way into ClickHouse."""
 
@@ -82,6 +92,7 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     catalogue: str = ""
     log_level: str = "info"
     gateway: GatewaySettings = field(default_factory=GatewaySettings)
+    admin: AdminSettings = field(default_factory=AdminSettings)
     kafka: KafkaSettings = field(default_factory=KafkaSettings)
     store: StoreSettings = field(default_factory=StoreSettings)
     analyst: AnalystSettings = field(default_factory=AnalystSettings)

@@ -15,6 +15,8 @@ shape with a cause and a remedy. Losing a bid is a value and not listed here.
     │   └── BudgetSpent      the key has used up its money of this day or month
     ├── SellersFailed        every ranked seller was tried in vain; carries the attempts' ends
     ├── DeadlineExceeded     the deadline passed before an answer
+    ├── ParamsConflict       the params are of another version than the change was made for
+    ├── ParamsNotRecorded    the log did not take a change of the params, or did not say so
     └── NotReady             the market has not been heard of yet
 """
 
@@ -33,7 +35,14 @@ from analytics.errors import (
     StoreUnavailable,
     UnknownReport,
 )
-from bidding.errors import BadParams, BadRequest, MarketError, NoEligibleOffer, UnknownModel
+from bidding.errors import (
+    BadParams,
+    BadRequest,
+    MarketError,
+    NoEligibleOffer,
+    UnknownModel,
+    UnknownParam,
+)
 from broker.shared_state import StateUnavailable
 
 
@@ -89,6 +98,18 @@ class SellersFailed(GatewayError):
 
 class DeadlineExceeded(GatewayError):
     """The request's deadline passed before any seller answered."""
+
+
+class ParamsConflict(GatewayError):
+    """The params moved on; `version` is the one in force."""
+
+    def __init__(self, message: str, version: int) -> None:
+        super().__init__(message)
+        self.version = version
+
+
+class ParamsNotRecorded(GatewayError):
+    """A change of the params is not known to be on the log."""
 
 
 class NotReady(GatewayError):
@@ -167,6 +188,34 @@ TABLE: tuple[tuple[type[MarketError], Answer], ...] = (
             type="invalid_request_error",
             code="invalid_value",
             remedy="correct the field that `param` names",
+        ),
+    ),
+    (
+        UnknownParam,
+        Answer(
+            status=422,
+            type="invalid_request_error",
+            code="unknown_param",
+            remedy="GET /admin/params lists every parameter",
+        ),
+    ),
+    (
+        ParamsConflict,
+        Answer(
+            status=409,
+            type="invalid_request_error",
+            code="version_conflict",
+            remedy="read the params again, look at what has changed, and send `if_version` anew",
+        ),
+    ),
+    (
+        ParamsNotRecorded,
+        Answer(
+            status=503,
+            type="server_error",
+            code="params_not_recorded",
+            remedy="GET /admin/params tells whether it is in force; then try again",
+            level=logging.WARNING,
         ),
     ),
     (
@@ -328,8 +377,16 @@ def body_for(error: BaseException, **extra: Any) -> dict[str, Any]:
     if isinstance(error, BadRequest):
         param = error.path or None
         remedy = error.remedy or remedy
+    elif isinstance(error, UnknownParam):
+        param = error.path
+        extra["near"] = error.near
     elif isinstance(error, BadParams):
         param = error.path or None
+        if error.low is not None or error.high is not None:
+            extra["bounds"] = [error.low, error.high]
+    elif isinstance(error, ParamsConflict):
+        param = "if_version"
+        extra["version"] = error.version
     elif isinstance(error, BadParameter):
         param = error.parameter
     elif isinstance(error, UnknownModel):

@@ -85,7 +85,7 @@ async def all_keys(settings: Settings) -> list[KeyRecord]:
     """Every key: the configuration's and the log's, the log's word before the configuration's,
     and what the shared state holds as revoked. Raises `FeedError`.
     """
-    found = {held.id: _configured(held) for held in settings.keys}
+    found = {held.id: configured_record(held) for held in settings.keys}
     for record, _ in (await latest(settings.kafka, KEYS)).values():
         if isinstance(record, KeyRecord):
             found[record.key_id] = record
@@ -163,7 +163,8 @@ async def _publish(kafka: KafkaSettings, record: KeyRecord) -> None:
         await producer.close()
 
 
-def _configured(held: KeySettings) -> KeyRecord:
+def configured_record(held: KeySettings) -> KeyRecord:
+    """A configured key as a record."""
     return KeyRecord(
         key_id=held.id,
         digest=held.sha256,

@@ -27,7 +27,14 @@ from bidding.errors import MarketError
 from bidding.market import Catalogue
 from broker.auth import SCOPES, Scope, new_key
 from broker.children import ServiceProcess
-from broker.config import AnalystSettings, GatewaySettings, KeySettings, Settings, analyst_store
+from broker.config import (
+    AdminSettings,
+    AnalystSettings,
+    GatewaySettings,
+    KeySettings,
+    Settings,
+    analyst_store,
+)
 from broker.embedded.child import free_port
 from broker.embedded.store import ChdbServer
 from broker.embedded.tansu import GROUP_SESSION_TIMEOUT_MS, Tansu
@@ -98,6 +105,11 @@ class Up:
         return f"http://{self.settings.gateway.host}:{self.settings.gateway.port}"
 
     @property
+    def admin_url(self) -> str:
+        """Base URL of the operators' port."""
+        return self.settings.gateway.admin_url
+
+    @property
     def _kafka(self) -> KafkaSettings:
         """The log as services on this machine should use it."""
         return KafkaSettings.embedded(
@@ -160,7 +172,7 @@ class Up:
         if self._watching is not None:
             self._watching.cancel()
             await asyncio.wait([self._watching])
-        for name in ("gateway", "estimate", "record"):
+        for name in ("admin", "gateway", "estimate", "record"):
             if name in self.services:
                 await self.services.pop(name).stop()
         if self._paper is not None and self._paper.returncode is None:
@@ -172,7 +184,8 @@ class Up:
 
     async def recycle(self) -> None:
         """Replace the log by a fresh one, losing nothing."""
-        await recycle(self.log, self._kafka, self.settings.store, [self.services["gateway"]])
+        writers = [self.services["gateway"], self.services["admin"]]
+        await recycle(self.log, self._kafka, self.settings.store, writers)
 
     async def _start_log(self) -> None:
         await self.log.start()
@@ -212,10 +225,17 @@ class Up:
         catalogue = msgspec.json.decode(
             Path(self.paper.catalogue_file).read_bytes(), type=Catalogue
         )
+        admin = AdminSettings(port=free_port())
+        gateway = GatewaySettings(
+            port=self._port or free_port(),
+            workers=self._workers,
+            admin_url=f"http://{admin.host}:{admin.port}",
+        )
         self.settings = Settings(
             data_dir=str(self._data_dir),
             catalogue=self.paper.catalogue_file,
-            gateway=GatewaySettings(port=self._port or free_port(), workers=self._workers),
+            gateway=gateway,
+            admin=admin,
             kafka=self._kafka,
             store=StoreSettings(
                 port=self.store.port,
@@ -241,7 +261,13 @@ class Up:
             await restore(store, self._kafka, today=today)
 
     async def _start_services(self) -> None:
-        for name, command in (("gateway", "serve"), ("estimate", "estimate"), ("record", "record")):
+        commands = {
+            "gateway": "serve",
+            "estimate": "estimate",
+            "record": "record",
+            "admin": "admin",
+        }
+        for name, command in commands.items():
             service = ServiceProcess(
                 name,
                 ["broker", command, "--config", str(self.config_path)],
@@ -252,15 +278,20 @@ class Up:
 
     async def _await_ready(self) -> None:
         deadline_s = time.monotonic() + _READY_S
-        gateway = self.services["gateway"]
+        urls = {"gateway": self.url, "admin": self.admin_url}
         async with aiohttp.ClientSession() as session:
             while time.monotonic() < deadline_s:
+                name, url = next(iter(urls.items()))
                 with contextlib.suppress(aiohttp.ClientError):
-                    async with session.get(f"{self.url}/readyz") as response:
+                    async with session.get(f"{url}/readyz") as response:
                         if response.status == 200:
-                            return
+                            del urls[name]
+                            if not urls:
+                                return
+                            continue
                 await asyncio.sleep(0.05)
-        raise NotUp(f"the gateway was not ready within {_READY_S:g} s: {gateway.tail()}")
+        late = next(iter(urls))
+        raise NotUp(f"{late} was not ready within {_READY_S:g} s: {self.services[late].tail()}")
 
 
 def connection_facts(up: Up) -> dict[str, Any]:
@@ -268,6 +299,7 @@ def connection_facts(up: Up) -> dict[str, Any]:
     store = up.analyst_store()
     return {
         "url": up.url,
+        "admin": up.admin_url,
         "page": f"{up.url}/#key={up.page_key}",
         "app_key": up.keys["app"],
         "ops_key": up.keys["ops"],

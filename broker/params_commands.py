@@ -1,0 +1,151 @@
+"""`broker params get|set|rollback|history`: the live params, by way of the operators' port."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, NoReturn
+
+import aiohttp
+import msgspec
+import typer
+import uvloop
+from rich.console import Console
+from rich.table import Table
+
+app = typer.Typer(help="Live params: read, changed, rolled back.", no_args_is_help=True)
+_out = Console()
+_err = Console(stderr=True)
+_TIMEOUT_S = 60.0
+ConfigOption = Annotated[Path | None, typer.Option("--config", help="TOML file (or JSON).")]
+JsonOption = Annotated[bool, typer.Option("--json", help="One JSON object as the last line.")]
+KeyOption = Annotated[
+    str, typer.Option("--key", envvar="BROKER_OPS_KEY", help="A key with the scope ops.")
+]
+WhyOption = Annotated[str, typer.Option("--why", help="The reason, kept with the change.")]
+
+
+@app.command("get")
+def get_params(
+    path: Annotated[str | None, typer.Argument(help="One of them, or a group.")] = None,
+    key: KeyOption = "",
+    config: ConfigOption = None,
+    json: JsonOption = False,
+) -> None:
+    """The version in force."""
+    told = _asked(config, key, json, "GET", "/admin/params")
+    fields = [f for f in told["fields"] if path is None or _is_under(f["path"], path)]
+    if not fields:
+        _refused({"message": f"no parameter or group {path!r}", "remedy": "see them all"}, json)
+    if json:
+        _print({"version": told["version"], "fields": fields})
+        return
+    table = Table("param", "value", "default", "low", "high", "unit", "meaning")
+    for f in fields:
+        numbers = (f["value"], f["default"], f["low"], f["high"])
+        shown = ["" if n is None else f"{n:g}" for n in numbers]
+        table.add_row(f["path"], *shown, f["unit"], f["meaning"])
+    _out.print(f"version {told['version']}")
+    _out.print(table)
+
+
+@app.command("set")
+def set_params(
+    changes: Annotated[list[str], typer.Argument(help="path=value, one each.")],
+    why: WhyOption,
+    if_version: Annotated[
+        int | None, typer.Option(help="Refuse if another is in force; default: the one now.")
+    ] = None,
+    key: KeyOption = "",
+    config: ConfigOption = None,
+    json: JsonOption = False,
+) -> None:
+    """Change some numbers; in force on every gateway within a second."""
+    wanted: dict[str, float] = {}
+    for change in changes:
+        path, _, text = change.partition("=")
+        try:
+            wanted[path] = msgspec.json.decode(text, type=int | float)
+        except msgspec.DecodeError:
+            _refused({"message": f"{change!r}: not a number", "remedy": "write path=0.7"}, json)
+    if if_version is None:
+        if_version = _asked(config, key, json, "GET", "/admin/params")["version"]
+    body = {"if_version": if_version, "changes": wanted, "why": why}
+    _show(_asked(config, key, json, "PATCH", "/admin/params", body), json)
+
+
+@app.command()
+def rollback(
+    to: Annotated[int, typer.Argument(help="The version whose numbers are wanted; 0: defaults.")],
+    why: WhyOption,
+    key: KeyOption = "",
+    config: ConfigOption = None,
+    json: JsonOption = False,
+) -> None:
+    """Put an earlier version's numbers in force again, as a new version."""
+    body = {"to": to, "why": why}
+    _show(_asked(config, key, json, "POST", "/admin/params/rollback", body), json)
+
+
+@app.command()
+def history(key: KeyOption = "", config: ConfigOption = None, json: JsonOption = False) -> None:
+    """Who changed what, when and why, newest first."""
+    told = _asked(config, key, json, "GET", "/admin/params/history")
+    if json:
+        _print(told)
+        return
+    for version in told["versions"]:
+        _show(version, False)
+    if not told["complete"]:
+        _err.print("The store does not answer; earlier versions are not shown.")
+
+
+def _asked(
+    config: Path | None, key: str, json: bool, method: str, path: str, body: Any = None
+) -> Any:
+    """The admin port's answer, or the end of the process with its refusal."""
+    from broker.cli import settings_from
+
+    admin = settings_from(config).admin
+    host = f"[{admin.host}]" if ":" in admin.host else admin.host
+
+    async def ask() -> tuple[int, Any]:
+        timeout = aiohttp.ClientTimeout(total=_TIMEOUT_S)
+        headers = {"Authorization": f"Bearer {key}"}
+        async with (
+            aiohttp.ClientSession(timeout=timeout, headers=headers) as http,
+            http.request(method, f"http://{host}:{admin.port}{path}", json=body) as response,
+        ):
+            return response.status, msgspec.json.decode(await response.read())
+
+    try:
+        status, told = uvloop.run(ask())
+    except (aiohttp.ClientError, TimeoutError, msgspec.DecodeError) as error:
+        remedy = f"is `broker admin` at {host}:{admin.port}?"
+        _refused({"message": f"no answer: {error}", "remedy": remedy}, json)
+    if status >= 300:
+        _refused(told["error"], json)
+    return told
+
+
+def _refused(error: dict[str, Any], json: bool) -> NoReturn:
+    if json:
+        _print({"error": error})
+    _err.print(f"[red]{error['message']}[/]; {error['remedy']}", highlight=False)
+    raise typer.Exit(1)
+
+
+def _show(version: dict[str, Any], json: bool) -> None:
+    if json:
+        _print(version)
+        return
+    _out.print(f"version {version['version']} by {version['by']}: {version['why']}")
+    for change in version["changes"] or []:
+        _out.print(f"  {change['path']}: {change['old']:g} -> {change['new']:g}", highlight=False)
+
+
+def _is_under(path: str, wanted: str) -> bool:
+    return path == wanted or path.startswith(f"{wanted}.")
+
+
+def _print(value: Any) -> None:
+    typer.echo(msgspec.json.encode(value).decode())

@@ -31,8 +31,8 @@ bench: .venv/.ready  ## hot path, codec, recorder: writes bench.json
 flight: .venv/.ready  ## 10,000 decisions on a moving market, a gateway killed, all made again
 	@$(RUN) broker.demo.flight $(ARGS)
 
-replay: .venv/.ready  ## the regret table, on real markets
-	@$(RUN) analytics.replay.table $(ARGS)
+replay: .venv/.ready  ## policies side by side, on real markets
+	@$(RUN) analytics.replay --data ../shared/data $(ARGS)
 
 replay-feeds: .venv/.ready  ## eight months of real repricings through judge, book and auction
 	@$(RUN) analytics.replay.price_feeds $(ARGS)

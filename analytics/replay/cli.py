@@ -48,7 +48,7 @@ def parser() -> argparse.ArgumentParser:
     add("--test-data", type=Path, help="folder scored on, same layout (default: half of --data)")
     add("--market", default="zeroeval_wide", help="spring2024, winter2023, zeroeval_wide")
     add("--set", default="gsm", help="quality sets, comma-separated: gsm,math-l5")
-    add("--mode", choices=("offline", "online", "latency", "budget"), default="online")
+    add("--mode", choices=("online", "latency", "budget"), default="online")
     add("--target", type=float, help="promised share of good answers")
     add("--value-usd", type=float, help="worth of a good answer, in place of a promise")
     add("--ttft", type=float, help="deadline for the first token, seconds")

@@ -10,7 +10,7 @@ from msgspec import Meta, Struct, field
 from bidding.params import Params
 
 Shock = Literal["price", "degrade", "newcomer", "outage"]
-Mode = Literal["offline", "online"]
+Mode = Literal["online"]
 
 
 class ReplaySettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -94,12 +94,16 @@ def report(
     *,
     learning: bool = False,
     n_days: int = N_DAYS,
+    seed: int = 0,
     params: BudgetParams = DEFAULTS,
 ) -> BudgetReport:
-    """Replay the days. `learning` stays within the learning half, for picking settings."""
+    """Replay the days. `learning` stays within the learning half, for picking settings.
+
+    Another `seed` makes other days.
+    """
     folder = DataFolder(data)
     choices = choices_of(folder, sets, learning=learning)
-    rng = np.random.Generator(np.random.PCG64(7 if learning else 20231116))
+    rng = np.random.Generator(np.random.PCG64((7 if learning else 20231116) + seed))
     lines, volumes = [], []
     for trace in TRACES:
         at_share = folder.arrivals(trace).offset_s

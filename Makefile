@@ -5,7 +5,7 @@ RUN := .venv/bin/python -m
 export UV_PYTHON_DOWNLOADS := never
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: demo up test check bench flight replay clean replay-feeds
+.PHONY: demo up test check bench compat flight replay clean replay-feeds
 
 .venv/.ready: pyproject.toml uv.lock
 	@test -x $(UV) || $(PYTHON) -m pip install -q --disable-pip-version-check --target .uv uv
@@ -27,6 +27,9 @@ check: .venv/.ready  ## format, lint, strict types, layers
 
 bench: .venv/.ready  ## hot path, codec, recorder: writes bench.json
 	@$(RUN) tests.bench $(ARGS)
+
+compat: .venv/.ready  ## surface x dialect x feature: writes docs/compatibility.md
+	@$(RUN) tests.compat $(ARGS)
 
 flight: .venv/.ready  ## 10,000 decisions on a moving market, a gateway killed, all made again
 	@$(RUN) broker.demo.flight $(ARGS)

@@ -7,10 +7,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+from genai_prices.data import providers as price_providers
 
 from bidding.columns import offer_columns
 from bidding.market import Capability
-from broker.paper import roster
+from bidding.units import NUSD_PER_USD
+from broker.paper import embedders, roster
 from broker.paper.behaviour import Behaviour
 from broker.paper.market_data import load
 from broker.paper.remake import price_list, remake
@@ -70,6 +72,17 @@ def test_shipped_prices_are_those_of_genai_prices() -> None:
     for row in roster.offers():
         offer_id = f"{row.provider}/{row.model}" + (f"@{row.region}" if row.region else "")
         assert shipped[offer_id] == price_list(row, PRICES_ON), offer_id
+
+
+def test_embedding_prices_are_those_of_genai_prices() -> None:
+    shipped = {o.id: o.prices.input_nusd_per_mtok for o in embedders.offers()}
+    models = {f"{p.id}:{m.id}": m for p in price_providers for m in p.models}
+    listed = {
+        f"{provider}/{embedder.id}": models[name].get_prices(PRICES_ON).input_mtok
+        for embedder in embedders.EMBEDDERS
+        for provider, (name, _) in embedder.sold.items()
+    }
+    assert shipped == {offer: round(float(usd) * NUSD_PER_USD) for offer, usd in listed.items()}
 
 
 def test_the_best_model_is_far_dearer_than_one_that_is_good_enough() -> None:

@@ -17,19 +17,18 @@ _NAMES = {
 
 
 def document(found: list[Cell]) -> str:
-    """The page: a table of surface × dialect columns, then why what is refused is refused."""
+    """The page: a table for each surface, a column a dialect; then the reasons of refusals."""
     counts = tally(found)
-    columns = [(surface, dialect) for surface in PATHS for dialect in PINS]
     by_place = {(c.feature, c.surface, c.dialect): c for c in found}
     reasons: list[str] = []
-    rows = []
-    for feature in FEATURES:
-        row = [feature.name]
-        for surface, dialect in columns:
-            cell = by_place.get((feature.name, surface, dialect))
-            row.append("" if cell is None else _shown(cell, reasons))
-        rows.append("| " + " | ".join(row) + " |")
-    heads = [f"{_NAMES[surface]} → {dialect}" for surface, dialect in columns]
+    tables: list[str] = []
+    for surface, path in PATHS.items():
+        tables += [f"## {_NAMES[surface]} (`{path}`)", "", "| feature | " + " | ".join(PINS) + " |"]
+        tables.append("|---" * (len(PINS) + 1) + "|")
+        for feature in (f for f in FEATURES if surface in f.bodies):
+            row = [_shown(by_place[feature.name, surface, dialect], reasons) for dialect in PINS]
+            tables.append("| " + " | ".join([feature.name, *row]) + " |")
+        tables.append("")
     lines = [
         "# What works with what",
         "",
@@ -40,17 +39,16 @@ def document(found: list[Cell]) -> str:
         f"{counts['cells']} cells: {counts['yes']} yes, {counts['refused']} refused with a reason, "
         f"{counts['failed']} failed.",
         "",
-        "| feature | " + " | ".join(heads) + " |",
-        "|---" * (len(columns) + 1) + "|",
-        *rows,
+        *tables,
+        "## Why not",
         "",
         *(f"{i}. {reason}" for i, reason in enumerate(reasons, 1)),
         "",
-        "An empty cell: the surface's format has no word for it. A capability is a model's:",
-        "the paper market's Claudes are those of 2024. Images, reasoning and cache hints are yes",
-        "where a model that has them answered; what sellers are sent for them, and the dialects",
-        "that no seller here speaks (Gemini, Vertex, Bedrock, Cohere), golden files hold",
-        "(`tests/golden/providers`).",
+        "A capability is a model's: a cell tells of the models that were asked ("
+        + ", ".join(f"`{pin}`" for pins in PINS.values() for pin in pins)
+        + ").",
+        "Images, reasoning and cache hints are yes where the model answered; what sellers are sent",
+        "for them is held by golden files (`tests/golden/providers`).",
         "",
     ]
     return "\n".join(lines)

@@ -219,14 +219,14 @@ FEATURES = (
         "previous_response_id container",
     ),
     Feature(
-        "vectors",
+        "several vectors",
         {"embeddings": {"input": ["a", "b"]}},
-        lambda read: [len(json.loads(vector)) for vector in read.texts] == [1536, 1536],
+        lambda read: [len(json.loads(vector)) > 255 for vector in read.texts] == [True, True],
     ),
     Feature(
         "vectors, packed",
         {"embeddings": {"input": "a", "encoding_format": "base64"}},
-        lambda read: len(json.loads(read.text)) == 8192,
+        lambda read: len(json.loads(read.text)) > 1024,
     ),
     Feature(
         "vectors, shortened",

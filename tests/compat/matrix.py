@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 from msgspec import Struct
@@ -11,8 +12,14 @@ from tests.compat.features import FEATURES, PATHS, Feature
 from tests.fakes.up_rig import Market, Reply
 
 PINS = {
-    "openai": ("openai/gpt-4o", "openai/o1", "openai/text-embedding-3-small"),
-    "anthropic": ("anthropic/claude-3.5-sonnet",),
+    "OpenAI": ("openai/gpt-4o", "openai/o1", "openai/text-embedding-3-small"),
+    "Azure": ("azure/gpt-4o", "azure/o1@eu", "azure/text-embedding-3-small"),
+    "Anthropic": ("anthropic/claude-haiku-4.5",),
+    "Gemini": ("gemini/gemini-2.0-flash", "gemini/gemini-embedding-001"),
+    "Vertex": ("google/gemini-2.0-flash", "google/gemini-embedding-001"),
+    "Vertex Claude": ("google/claude-haiku-4.5",),
+    "Bedrock": ("aws/claude-haiku-4.5", "aws/titan-embed-v2"),
+    "Cohere": ("cohere/command-r", "cohere/embed-v4"),
 }
 """Offers that speak a dialect; a feature is there if one of them has it."""
 
@@ -29,12 +36,15 @@ class Cell(Struct):
 
 async def cells(market: Market) -> list[Cell]:
     """All of them, in the order of the table."""
-    return [
-        await _cell(market, feature, surface, dialect)
-        for feature in FEATURES
-        for surface in feature.bodies
-        for dialect in PINS
-    ]
+    at_once = asyncio.Semaphore(8)
+
+    async def one(feature: Feature, surface: str, dialect: str) -> Cell:
+        async with at_once:
+            return await _cell(market, feature, surface, dialect)
+
+    return await asyncio.gather(
+        *(one(f, surface, dialect) for f in FEATURES for surface in f.bodies for dialect in PINS)
+    )
 
 
 def tally(found: list[Cell]) -> dict[str, int]:

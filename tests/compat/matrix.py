@@ -36,7 +36,7 @@ class Cell(Struct):
 
 async def cells(market: Market) -> list[Cell]:
     """All of them, in the order of the table."""
-    at_once = asyncio.Semaphore(8)
+    at_once = asyncio.Semaphore(4)
 
     async def one(feature: Feature, surface: str, dialect: str) -> Cell:
         async with at_once:
@@ -58,6 +58,10 @@ async def _cell(market: Market, feature: Feature, surface: str, dialect: str) ->
     for pin in PINS[dialect]:
         body = {"model": pin, **feature.bodies[surface]}
         reply = await market.send("POST", PATHS[surface], json=body)
+        for _ in range(2):  # as often as the vendors' clients do by themselves
+            if reply.status == 503:
+                await asyncio.sleep(float(reply.headers.get("Retry-After", 1)))
+                reply = await market.send("POST", PATHS[surface], json=body)
         if reply.status == 200:
             fault = _fault(feature, surface, body, reply, pin)
             state = "failed" if fault or feature.field else "yes"

@@ -87,6 +87,31 @@ async def test_lives_and_tells_a_decision_just_made(
 
 
 @pytest.mark.asyncio(loop_scope="module")
+async def test_a_param_is_changed_and_rolled_back(
+    market: Up, page: tuple[Page, list[str]]
+) -> None:
+    shown, complaints = page
+    await shown.click("#params summary >> text=choice")
+    field = shown.locator("[data-path='choice.optimism_sd']")
+    before = await field.input_value()
+    await shown.fill("#why", "to see it move")
+    await field.fill("0.7")
+    await shown.locator(".param", has=field).locator("button").click()
+    said = shown.locator("#params-said")
+    await expect(said).to_contain_text("is in force", timeout=20_000)
+    await expect(shown.locator("#status")).to_contain_text("params", timeout=20_000)
+    await expect(field).to_have_value("0.7")
+    await shown.locator("#params-history button").last.click()
+    await expect(field).to_have_value(before, timeout=20_000)
+    await shown.locator("#params summary >> text=choice").click()
+    await field.fill("1e9")
+    await shown.locator(".param", has=field).locator("button").click()
+    await expect(said).to_contain_text("optimism_sd", timeout=20_000)
+    assert all("422" in text for text in complaints)
+    complaints.clear()
+
+
+@pytest.mark.asyncio(loop_scope="module")
 async def test_an_unknown_decision_and_a_wrong_key_are_said(
     market: Up, page: tuple[Page, list[str]]
 ) -> None:

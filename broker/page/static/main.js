@@ -79,7 +79,7 @@ async function start() {
   every(60, "#seasons", reports.seasons);
   every(30, "#health", reports.incidents);
   every(3, "#decisions", decisions.recent);
-  every(10, "#params", params.load);
+  every(10, "#params", () => params.load());
 }
 
 document.querySelector("#period").addEventListener("change", () => reports.spend());

@@ -1,2 +1,68 @@
-// The bandit's params: read, change, preview and roll back, on the admin port.
-export async function load() {}
+// The bandit's params on the operators' port: read, change, history, roll back.
+
+import { get, send } from "/page/api.js";
+import { el, fill, number } from "/page/show.js";
+
+let admin = null;
+let shownVersion = null;
+
+async function adminUrl() {
+  if (admin === null) admin = (await (await fetch("/page/settings.json")).json()).admin_url;
+  return admin;
+}
+
+export async function load(force = false) {
+  const base = await adminUrl();
+  if (!base) return;
+  const [now, history] = await Promise.all([get("/admin/params", base), get("/admin/params/history", base)]);
+  // What is being typed is not thrown away by a refresh that brings nothing new.
+  if (!force && now.version === shownVersion) return;
+  shownVersion = now.version;
+  const versions = history.versions.some((h) => h.version === 0) ? history.versions
+    : [...history.versions, { version: 0, why: "the defaults" }];
+  show(base, now, versions);
+}
+
+function show(base, now, history) {
+  const said = el("p", { role: "status", id: "params-said" });
+  const why = el("input", { id: "why", type: "text", required: true, maxlength: 200, placeholder: "why", "aria-label": "why" });
+  const act = async (job) => {
+    try {
+      const made = await job();
+      await load(true);
+      document.querySelector("#params-said").textContent = `version ${made.version ?? ""} is in force`;
+    } catch (error) {
+      said.textContent = error.message;
+      said.className = "bad";
+    }
+  };
+  const change = (field, input) => act(() => send("PATCH", "/admin/params", {
+    if_version: now.version, changes: { [field.path]: Number(input.value) }, why: why.value || "from the market page",
+  }, base));
+  const groups = Map.groupBy ? Map.groupBy(now.fields, (f) => f.path.split(".")[0]) : grouped(now.fields);
+  const rows = [...groups].map(([group, fields]) => el("details", {}, el("summary", {}, group), ...fields.map((field) => {
+    const input = el("input", { type: "number", step: "any", value: field.value, min: field.low, max: field.high, "aria-label": field.path, "data-path": field.path });
+    const set = el("button", { type: "button", class: "plain", onclick: () => change(field, input) }, "set");
+    return el("div", { class: "param" }, el("code", {}, field.path), el("span", {}, input),
+      el("span", { class: "hint" }, set, ` ${field.meaning} (${number(field.low)} to ${number(field.high)} ${field.unit}; default ${number(field.default)})`));
+  })));
+  const past = el("table", { id: "params-history" });
+  fill(past, [
+    ["version", (h) => String(h.version)],
+    ["who", (h) => h.by || "", "text"],
+    ["why", (h) => h.why || "", "text"],
+    ["", (h) => h.version === now.version ? "in force" : el("button", { type: "button", class: "plain", onclick: () =>
+      act(() => send("POST", "/admin/params/rollback", { to: h.version, why: why.value || "rolled back from the market page" }, base)) }, "roll back to")],
+  ], history.slice(0, 12));
+  document.querySelector("#params-body").replaceChildren(
+    el("p", { class: "controls" }, el("b", {}, `version ${now.version}`), why), said, ...rows, el("h3", {}, "History"), el("div", { class: "wide" }, past));
+}
+
+function grouped(fields) {
+  const groups = new Map();
+  for (const field of fields) {
+    const group = field.path.split(".")[0];
+    groups.set(group, [...(groups.get(group) || []), field]);
+  }
+  return groups;
+}

@@ -87,9 +87,7 @@ async def test_lives_and_tells_a_decision_just_made(
 
 
 @pytest.mark.asyncio(loop_scope="module")
-async def test_a_param_is_changed_and_rolled_back(
-    market: Up, page: tuple[Page, list[str]]
-) -> None:
+async def test_a_param_is_changed_and_rolled_back(market: Up, page: tuple[Page, list[str]]) -> None:
     shown, complaints = page
     await shown.click("#params summary >> text=choice")
     field = shown.locator("[data-path='choice.optimism_sd']")

@@ -23,7 +23,7 @@ from broker.meter import Meter
 from broker.providers.base import Dialect, Reader, Seat, WireCall, malformed
 from broker.providers.failures import MAX_ERROR_BYTES, retry_after_s
 from broker.providers.secrets import masked
-from broker.upstream import AttemptFailed, HttpReply, Upstream
+from broker.upstream import AttemptFailed, Reply, Upstream
 from broker.wire.neutral import Event, Failed, NeutralRequest, Started, Usage, is_visible
 from feeds.clock import Clock
 from feeds.records import AttemptRecord, Source
@@ -112,7 +112,7 @@ class Attempt:
         self._gap_ns = round(gap_ms * 1e6)
         self._progress_ns: int | None = None
         self.meter = Meter(order.request, self._sent_ns)
-        self._reply: HttpReply | None = None
+        self._reply: Reply | None = None
         self._reader: Reader | None = None
         self._held: list[Event] = []
         self._losing = False
@@ -240,7 +240,7 @@ class Attempt:
         else:
             await self._refusal(self._reply)
 
-    async def _sent(self, call: WireCall) -> HttpReply:
+    async def _sent(self, call: WireCall) -> Reply:
         """The answer's headers; an idle connection that proves dead is replaced once."""
         try:
             return await self._upstream.call(call, self.seat.provider)
@@ -249,7 +249,7 @@ class Attempt:
                 raise
         return await self._upstream.call(call, self.seat.provider)
 
-    def _choose_reader(self, reply: HttpReply) -> None:
+    def _choose_reader(self, reply: Reply) -> None:
         """By what the seller says it sends, rather than by what was asked for."""
         kind = reply.headers.get("content-type", "").partition(";")[0].strip().lower()
         if kind == "application/json" or kind.endswith("+json"):
@@ -261,7 +261,7 @@ class Attempt:
         else:
             self._fail(malformed("content-type"))
 
-    async def _refusal(self, reply: HttpReply) -> None:
+    async def _refusal(self, reply: Reply) -> None:
         body = bytearray()
         wait = retry_after_s(reply.headers, self._clock.now_us() * 1e-6)
         limit_ns, _ = self._limit()

@@ -24,6 +24,7 @@ from yarl import URL
 from bidding.errors import MarketError
 from bidding.market import Provider
 from bidding.outcome import FailureClass
+from broker.litellm_reach import LiteLLMReach
 from broker.providers.base import WireCall
 
 Bytes = Annotated[int, Meta(ge=1024)]
@@ -161,6 +162,7 @@ class Upstream:
         self._settings = settings or UpstreamSettings()
         self._tls = tls
         self._session: aiohttp.ClientSession | None = None
+        self._litellm = LiteLLMReach()
         limit = self._settings.connect_timeout_s
         self._timeout = ClientTimeout(total=None, sock_connect=limit, connect=limit * 2)
 
@@ -186,10 +188,11 @@ class Upstream:
         """Close every connection, and let their transports go."""
         if self._session is not None:
             await self._session.close()
+            await self._litellm.close()
             self._session = None
             await asyncio.sleep(0)
 
-    async def call(self, call: WireCall, provider: Provider) -> HttpReply:
+    async def call(self, call: WireCall, provider: Provider) -> Reply:
         """Send `call`; return when its headers have come.
 
         Raises
@@ -200,6 +203,8 @@ class Upstream:
         """
         if self._session is None:
             raise AttemptFailed(FailureClass.CONNECT, "client is closed")
+        if provider.wire == "litellm":
+            return await self._litellm.call(call, provider)
         url = _url(call.url)
         if url.origin() != _url(provider.base_url).origin():
             raise AttemptFailed(FailureClass.CONNECT, "not the provider's origin")

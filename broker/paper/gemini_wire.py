@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from typing import Any, Literal
 
@@ -68,12 +69,31 @@ class _Body(Struct, rename="camel", forbid_unknown_fields=True):
 
 
 _DECODER = msgspec.json.Decoder(_Body)
+_SNAKE = re.compile(
+    rb'"((?:system_instruction|function_declarations|parameters_json_schema|tool_config'
+    rb"|function_calling_config|allowed_function_names|generation_config|safety_settings"
+    rb"|top_p|top_k|candidate_count|max_output_tokens|stop_sequences|presence_penalty"
+    rb"|frequency_penalty|response_mime_type|response_json_schema|thinking_config"
+    rb'|inline_data|file_data|function_call|function_response))"(?=\s*:)'
+)
+
+
+def _camel(raw: bytes) -> bytes:
+    """Field names in their JSON form; Google takes those of the proto (snake case) as well."""
+    if b"_" not in raw:
+        return raw
+
+    def name(found: re.Match[bytes]) -> bytes:
+        first, *rest = found.group(1).split(b"_")
+        return b'"%b"' % (first + b"".join(word.capitalize() for word in rest))
+
+    return _SNAKE.sub(name, raw)
 
 
 def decode(raw: bytes, model: str | None = None, stream: bool = False) -> Ask:
     """The request in `raw`. Raises `BadAsk` (400) as Google refuses it."""
     try:
-        body = _DECODER.decode(raw)
+        body = _DECODER.decode(_camel(raw))
     except (msgspec.DecodeError, RecursionError) as error:
         raise BadAsk(f"Invalid JSON payload received. {error}") from error
     if not body.contents:

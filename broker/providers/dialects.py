@@ -10,6 +10,7 @@ from broker.providers.cohere import COHERE
 from broker.providers.cohere_embeddings import COHERE_EMBEDDINGS
 from broker.providers.gemini import GEMINI
 from broker.providers.google_embeddings import GEMINI_EMBEDDINGS, VERTEX_EMBEDDINGS
+from broker.providers.litellm import LITELLM, LITELLM_EMBEDDINGS
 from broker.providers.openai import OPENAI
 from broker.providers.openai_embeddings import OPENAI_EMBEDDINGS
 from broker.providers.vertex import VERTEX
@@ -22,6 +23,7 @@ DIALECTS: dict[str, Dialect] = {
     "vertex": VERTEX,
     "bedrock": BEDROCK,
     "cohere": COHERE,
+    "litellm": LITELLM,
 }
 EMBEDDINGS: dict[str, Dialect] = {
     "openai": OPENAI_EMBEDDINGS,
@@ -29,6 +31,7 @@ EMBEDDINGS: dict[str, Dialect] = {
     "vertex": VERTEX_EMBEDDINGS,
     "bedrock": BEDROCK_EMBEDDINGS,
     "cohere": COHERE_EMBEDDINGS,
+    "litellm": LITELLM_EMBEDDINGS,
 }
 
 

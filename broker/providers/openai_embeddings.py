@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import binascii
 import math
 import struct
 from typing import Any
@@ -65,7 +64,7 @@ def _unpacked(text: str) -> list[float]:
     """Base64 of little-endian float32, as OpenAI packs them; empty where it is not."""
     try:
         raw = base64.b64decode(text, validate=True)
-    except binascii.Error:
+    except ValueError:
         return []
     return list(struct.unpack(f"<{len(raw) // 4}f", raw)) if len(raw) % 4 == 0 else []
 

@@ -170,8 +170,9 @@ class LogConsumer:
         return {Partition(*p): messages for p, messages in fetched.items()}
 
     def seek(self, partition: Partition, offset: int) -> None:
-        """Read `partition` from `offset` on."""
-        self._open.seek(_native(partition), offset)
+        """Read `partition` from `offset` on; nothing where a rebalance has just taken it away."""
+        if partition in self._open.assignment():
+            self._open.seek(_native(partition), offset)
 
     def pause(self, partitions: Iterable[Partition]) -> None:
         """Fetch nothing from these until `resume`; polling goes on."""

@@ -7,13 +7,17 @@ masks rather than strings.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from bidding.market import Capability, Catalogue, Offer, PriceList
 from bidding.units import TOKENS_PER_MTOK
+
+if TYPE_CHECKING:
+    from bidding.gates import Gated, GateKey
 
 Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
@@ -22,13 +26,17 @@ Ints = NDArray[np.int64]
 
 @dataclass(frozen=True, slots=True)
 class OfferColumns:
-    """Everything fixed about the offers of a catalogue; arrays have shape (n_offers,)."""
+    """Everything fixed about the offers of a catalogue; arrays have shape (n_offers,).
+
+    `gated` keeps what the rules of a kind of request say of them, whatever the market does.
+    """
 
     offer_ids: tuple[str, ...]
     row_of: dict[str, int]
     model_ids: tuple[str, ...]
     provider_ids: tuple[str, ...]
     model: Ints
+    family: Ints
     provider: Ints
     jurisdiction: NDArray[np.object_]
     capabilities: Ints
@@ -40,6 +48,8 @@ class OfferColumns:
     enabled: Bools
     prior_quality: Floats
     smallest_context: float
+    smallest_max_output: float
+    gated: dict[GateKey, Gated] = field(default_factory=dict, compare=False, repr=False)
 
     def __len__(self) -> int:
         return len(self.offer_ids)
@@ -63,6 +73,7 @@ def offer_columns(catalogue: Catalogue) -> OfferColumns:
     models = sorted(catalogue.models, key=lambda m: m.id)
     providers = sorted(catalogue.providers, key=lambda p: p.id)
     model_row = {m.id: i for i, m in enumerate(models)}
+    families = sorted({m.family for m in models})
     provider_row = {p.id: i for i, p in enumerate(providers)}
     of_model = [models[model_row[o.model]] for o in offers]
     of_provider = [providers[provider_row[o.provider]] for o in offers]
@@ -72,6 +83,7 @@ def offer_columns(catalogue: Catalogue) -> OfferColumns:
         model_ids=tuple(m.id for m in models),
         provider_ids=tuple(p.id for p in providers),
         model=np.array([model_row[o.model] for o in offers], dtype=np.int64),
+        family=np.array([families.index(m.family) for m in of_model], dtype=np.int64),
         provider=np.array([provider_row[o.provider] for o in offers], dtype=np.int64),
         jurisdiction=np.array(
             [o.region or p.jurisdiction for o, p in zip(offers, of_provider, strict=True)],
@@ -91,6 +103,7 @@ def offer_columns(catalogue: Catalogue) -> OfferColumns:
             [np.nan if m.prior_quality is None else m.prior_quality for m in of_model]
         ),
         smallest_context=float(min((m.context_window for m in of_model), default=0)),
+        smallest_max_output=float(min((m.max_output_tokens for m in of_model), default=0)),
     )
 
 

@@ -45,6 +45,41 @@ class Bid(Struct, frozen=True, array_like=True, gc=False):
     p_on_time: float
 
 
+class Switch(Struct, frozen=True, kw_only=True):
+    """What leaving a session's incumbent cost, or that it stayed.
+
+    Attributes
+    ----------
+    incumbent : str
+        Offer that served the session last.
+    moved : bool
+        Whether another offer won.
+    bid : Bid or None
+        The incumbent's own bid, its warm cache priced in; None where it had none, and
+        `no_bid` says why (a `NoBid`, or "unknown" for an offer that is no more).
+    lost_cache_nusd, consistency_nusd, translation_nusd : float
+        What the move cost: the warm cache given up, the tax on another model's voice, and
+        what of the history is rewritten or lost. Zeros where the session stayed.
+    gain_nusd : float or None
+        By how much the winner is better before these costs; None where it stayed or there was
+        nothing to compare with.
+    """
+
+    incumbent: str
+    moved: bool
+    bid: Bid | None
+    no_bid: str | None
+    lost_cache_nusd: float
+    consistency_nusd: float
+    translation_nusd: float
+    gain_nusd: float | None
+
+    @property
+    def cost_nusd(self) -> float:
+        """The whole switching cost."""
+        return self.lost_cache_nusd + self.consistency_nusd + self.translation_nusd
+
+
 class Decision(Struct, frozen=True, kw_only=True):
     """What was decided and everything needed to decide it again.
 
@@ -63,6 +98,8 @@ class Decision(Struct, frozen=True, kw_only=True):
     feasible : bool
         Whether some bid met the request's own strict floors; when False the winner violates
         them least and is marked best effort.
+    switch : Switch or None
+        What leaving the incumbent cost; None without a session.
     """
 
     view_number: int
@@ -79,6 +116,7 @@ class Decision(Struct, frozen=True, kw_only=True):
     punctuality_price_nusd: float
     best: Bid | None
     cheapest: Bid | None
+    switch: Switch | None = None
 
     @property
     def winner(self) -> Bid | None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import difflib
 import enum
 from collections.abc import Iterable, Mapping
-from typing import Annotated, Literal
+from typing import Annotated, Final, Literal
 
 from msgspec import Meta, Struct, field
 from msgspec.structs import replace
@@ -19,6 +19,8 @@ from bidding.errors import BadCatalogue, UnknownModel
 from bidding.units import tokens_cost_nusd
 
 Wire = Literal["openai", "anthropic", "gemini", "vertex", "bedrock", "cohere", "litellm"]
+MOST_NUSD: Final = 10**18
+"""Prices below a thousand million dollars a million tokens: what 64 bits hold, times nine."""
 NonNegative = Annotated[int, Meta(ge=0)]
 
 
@@ -116,6 +118,14 @@ class PriceList(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
             cache_read_nusd_per_mtok=held[-1].cache_read_nusd_per_mtok,
             tiers=(),
         )
+
+    @property
+    def is_sane(self) -> bool:
+        """Whether every price is a number that a seller can ask; nothing checks it when made."""
+        stated = [
+            getattr(part, name) for part in (self, *self.tiers) for name in part.__struct_fields__
+        ]
+        return all(p is None or isinstance(p, tuple) or 0 <= p < MOST_NUSD for p in stated)
 
     def cost_nusd(
         self,
@@ -244,6 +254,8 @@ class Catalogue(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
             unknown = [c for c in offer.lacks if c.upper() not in Capability.__members__]
             if unknown:
                 faults.append(f"offer {offer.id}: unknown capabilities {unknown}")
+            if not offer.prices.is_sane:
+                faults.append(f"offer {offer.id}: a price is negative or not a number")
             if offer.provider not in providers:
                 faults.append(f"offer {offer.id}: unknown provider {offer.provider!r}")
             if offer.model not in models:

@@ -103,27 +103,56 @@ class ChoiceParams(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
 
 
 class ExplorationParams(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """How much is bought to learn rather than to serve; never on strict requests."""
+    """How much is bought to learn rather than to serve; never on strict requests, never in a
+    session that has an incumbent (docs/decisions/0013).
+    """
 
     share: Annotated[
         float,
         _number(0.0, 0.5, "share of requests", "requests whose winner is drawn among safe bids"),
     ] = 0.01
+    burn_in_share: Annotated[
+        float,
+        _number(
+            0.0, 0.5, "share of requests", "requests that go to an offer with too little history"
+        ),
+    ] = 0.01
+    burn_in_tries: Annotated[
+        float,
+        _number(0.0, 10_000.0, "attempts", "attempts behind an offer up to which it is a newcomer"),
+    ] = 20.0
     max_loss_usd: Annotated[
         float,
         _number(
             0.0, 1.0, "USD/request", "most that an explored bid's score may exceed the best one's"
         ),
     ] = 0.001
+    max_spend_share: Annotated[
+        float,
+        _number(0.0, 1.0, "share of spend", "most that exploration may add to what requests cost"),
+    ] = 0.05
+    safety_sd: Annotated[
+        float,
+        _number(0.0, 6.0, "standard deviations", "how far below its mean a safe bid must still do"),
+    ] = 1.0
 
 
 class SwitchingParams(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What it costs a session to move to another model."""
+    """What it costs a session to move to another model, beside its lost prompt cache."""
 
     consistency_tax_usd: Annotated[
         float,
         _number(0.0, 1.0, "USD/switch", "harm of a changed voice, style and habits in mid-session"),
     ] = 0.0005
+    translation_usd: Annotated[
+        float,
+        _number(
+            0.0,
+            1.0,
+            "USD/block",
+            "harm of a reasoning or tool-call block that another family of models cannot read",
+        ),
+    ] = 0.0001
 
 
 class Params(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -1,243 +1,195 @@
 """A slate: the offers that may bid on one kind of request, with all that can be known beforehand.
 
-Requests come in kinds: same SLA, task, needs and size class. Gates, probabilities and the
-expected cost of the answer are the same for all of a kind, so they are computed once per view
-and kept; what is left per request is a handful of array operations. A slate holds only
-eligible offers, in the order of their ids, so ties break by id without further work.
+Gates, probabilities and the expected cost of the answer are the same for all requests of a
+kind, so they are computed once per view and kept; what is left per request is a handful of
+array operations. What several kinds share (who may bid, P(on time) for a deadline, the price of
+an answer) is kept by the view apart, so that a kind new to a view costs little. A slate holds
+only eligible offers, in the order of their ids, so ties break by id without further work.
 """
 
 from __future__ import annotations
 
-import dataclasses
-from dataclasses import dataclass
+from functools import cached_property
+from typing import Final
 
 import numpy as np
 
 from bidding.columns import Floats, Ints
 from bidding.decision import NoBid
-from bidding.estimators.quality_skill import SkillArrays, logits, p_good
+from bidding.estimators.quality_skill import SkillArrays
 from bidding.estimators.tokens import expected_tokens
-from bidding.gates import code_of, gate, reason_counts
+from bidding.gates import Gated, by_rules, code_of, gated, overlaid
+from bidding.kind import Kind, KindKey, kind_key, on_time_target
 from bidding.pacing import starting_prices
 from bidding.params import Params
 from bidding.request import BidRequest, Sla
 from bidding.scoring import p_on_time
 from bidding.units import NUSD_PER_USD
-from bidding.view import MarketView
+from bidding.view import MarketView, TaskColumns
 
-SlateKey = tuple[Sla, str, str, int, tuple[str, ...] | None, int | None, int, int]
-MAX_SLATES = 4096
-_FLOOR_NUSD = 1e15
-_TYPICAL_TOKENS = 500.0
+MAX_SLATES: Final = 4096
+MAX_PARTS: Final = 1024
+_NOTHING: Final = np.zeros(0)
 
 
-@dataclass(frozen=True, slots=True)
 class Slate:
     """Eligible offers as columns, shape (n_eligible,), and the class's prices.
 
     Attributes
     ----------
-    rows : rows of the view
+    rows : rows of the view; `row_list` the same as a list
     fixed_nusd : expected cost that does not depend on the prompt's length
     input_nusd : price of a prompt token
-    harm_nusd : expected harm of failing and of lacking capacity, beside the cost
-    p_good, p_good_sd, p_on_time : beliefs; `p_good_sd` on the probability scale
+    shadow_nusd, shadow_token_nusd : shadow prices of the answer and of a prompt token; empty
+        where nothing is scarce
+    p_good, p_on_time : beliefs
     worth_nusd : λ·P(good, optimistic) + μ·P(on time) − harm: score is cost less this
-    codes : no-bid codes of all offers, shape (n_offers,)
-    bidders : (offer id, row, P(on time)) of each, as plain Python values
+    quality_price_nusd, punctuality_price_nusd : λ and μ
     quality : the task's quality model, over all offers
+    feasible : whether some offer meets the request's own floors
     """
 
-    rows: Ints
-    fixed_nusd: Floats
-    input_nusd: Floats
-    cache_read_nusd: Floats
-    harm_nusd: Floats
-    quality: SkillArrays
-    other_worth_nusd: Floats
-    p_good: Floats
-    p_good_sd: Floats
-    p_on_time: Floats
-    worth_nusd: Floats
-    codes: Ints
-    no_bids: dict[str, int]
-    quality_price_nusd: float
-    punctuality_price_nusd: float
-    feasible: bool
-    best: int
-    bidders: list[tuple[str, int, float]]
+    def __init__(self, view: MarketView, kind: Kind, params: Params) -> None:
+        sla = kind.sla
+        task = view.task(kind.task)
+        task_key = kind.task if kind.task in view.tasks else ""
+        on_time = _on_time(view, kind, task, task_key, params)
+        who, feasible = _eligible(view, kind, task, on_time)
+        rows = who.rows
+        fixed = _fixed_nusd(view, kind, task, task_key)
+        quality_price, punctuality_price = class_prices(view, kind, params)
+        self._view = view
+        self._task = task
+        self._burn_in_tries = params.exploration.burn_in_tries
+        self._harm = _harm_nusd(view, params)
+        self.rows: Ints = rows
+        self.row_list = who.row_list
+        self.no_bids = who.no_bids
+        self.codes: Ints = who.codes
+        self.feasible = feasible
+        self.has_floors = kind.has_floors and sla.quality is not None
+        self.bonus_sd = 0.0 if sla.strict else params.choice.optimism_sd
+        self.quality_price_nusd = quality_price
+        self.punctuality_price_nusd = punctuality_price
+        self.quality: SkillArrays = task.quality
+        self.fixed_nusd: Floats = fixed[rows]
+        self.input_nusd: Floats = view.prices.input_nusd[rows]
+        self.p_good: Floats = task.p_good[rows]
+        self.p_on_time: Floats = on_time[rows]
+        worth = punctuality_price * self.p_on_time
+        worth -= self._harm[rows]
+        self.other_worth_nusd: Floats = worth
+        self.worth_nusd: Floats = worth + quality_price * optimistic(
+            self.p_good, self.p_good_sd, self.bonus_sd
+        )
+        self.shadow_nusd: Floats = _NOTHING
+        self.shadow_token_nusd: Floats = _NOTHING
+        if view.shadow is not None:
+            per_token = view.shadow.token_nusd[rows]
+            out_tokens = _out_tokens(task, kind.max_output_tokens)
+            self.shadow_nusd = view.shadow.request_nusd[rows] + per_token * out_tokens[rows]
+            self.shadow_token_nusd = per_token
 
+    @property
+    def offer_ids(self) -> tuple[str, ...]:
+        """Ids of all offers of the view, by row."""
+        return self._view.offers.offer_ids
 
-def size_class(input_tokens: int) -> int:
-    """Octave of a prompt's length; TTFT barely differs within one.
+    @cached_property
+    def p_good_sd(self) -> Floats:
+        """Standard deviation of P(good), on the probability scale."""
+        return self._task.p_good_sd[self.rows]
 
-    Examples
-    --------
-    >>> size_class(1000) == size_class(513), size_class(1000) == size_class(1500)
-    (True, False)
-    """
-    return input_tokens.bit_length()
+    @cached_property
+    def p_on_time_sd(self) -> Floats:
+        """Standard deviation of P(on time), as of a share seen in so many attempts."""
+        late = 1.0 - self.p_on_time
+        return np.sqrt(self.p_on_time * late / (self._view.quotes.evidence_n[self.rows] + 1.0))
 
+    @cached_property
+    def newcomers(self) -> list[int]:
+        """Places of offers with too little history; none where no offer has enough."""
+        tried = self._view.quotes.evidence_n[self.rows] >= self._burn_in_tries
+        return [] if tried.all() or not tried.any() else np.flatnonzero(~tried).tolist()
 
-def _kind_of_size(view: MarketView, request: BidRequest) -> int:
-    """What of the prompt's length the slate depends on: its octave where there is a deadline,
-    nothing where there is none, all of it (negative) where a context window might end within
-    the octave.
-    """
-    size = size_class(request.input_tokens)
-    if 2**size + (request.max_output_tokens or 0) > view.offers.smallest_context:
-        return -request.input_tokens
-    sla = request.sla
-    return 0 if sla.ttft_ms is None and sla.latency_ms is None else size
+    @cached_property
+    def harm_nusd(self) -> Floats:
+        """Expected harm of failing and of lacking capacity, beside the cost."""
+        return self._harm[self.rows]
 
+    @cached_property
+    def cache_read_nusd(self) -> Floats:
+        """Price of a prompt token that the offer has cached."""
+        return self._view.prices.cache_read_nusd[self.rows]
 
-def _typical_tokens(kind_of_size: int) -> float:
-    """The prompt that stands for all of a kind: the octave's middle."""
-    if kind_of_size < 0:
-        return float(-kind_of_size)
-    return 2.0 ** (kind_of_size - 0.5) if kind_of_size else _TYPICAL_TOKENS
+    @cached_property
+    def model(self) -> Ints:
+        """Each offer's model."""
+        return self._view.offers.model[self.rows]
+
+    @cached_property
+    def family(self) -> Ints:
+        """Each offer's model family."""
+        return self._view.offers.family[self.rows]
+
+    @cached_property
+    def best_places(self) -> Ints:
+        """Where P(good) is highest."""
+        good = self.p_good
+        return np.flatnonzero(good == good.max()) if len(good) else self.rows
+
+    @cached_property
+    def skill(self) -> SkillArrays:
+        """The task's quality model, over the eligible offers."""
+        return self.quality.taken(self.rows)
+
+    def with_quality(self, good: Floats, good_sd: Floats, worth: Floats, feasible: bool) -> Slate:
+        """The same slate with other beliefs of quality."""
+        other = object.__new__(Slate)
+        kept = other.__dict__
+        kept.update(self.__dict__)
+        kept["p_good"] = good
+        kept["p_good_sd"] = good_sd
+        kept["worth_nusd"] = worth
+        kept["feasible"] = feasible
+        kept.pop("best_places", None)
+        return other
 
 
 def slate_for(view: MarketView, request: BidRequest, params: Params) -> Slate:
     """The slate of the request's kind: the view's own when it has one."""
-    key: SlateKey = (
-        request.sla,
-        request.tenant,
-        request.task,
-        request.needs,
-        request.candidates,
-        request.max_output_tokens,
-        _kind_of_size(view, request),
-        params.version,
-    )
-    slate = view.slates.get(key)
+    key = kind_key(view, request, params.version)
+    slates = view.memo.slates
+    slate = slates.get(key)
     if slate is None:
-        slate = make_slate(view, request, params)
-        if len(view.slates) < MAX_SLATES:
-            view.slates[key] = slate
+        slate = view.memo.warmed.get(key) or make_slate(view, key, params)
+        if len(slates) < MAX_SLATES:
+            slates[key] = slate
     return slate
 
 
-def make_slate(view: MarketView, request: BidRequest, params: Params) -> Slate:
-    """Gate all offers for the request's kind and work out what does not depend on its prompt."""
-    sla = request.sla
-    tokens = _typical_tokens(_kind_of_size(view, request))
-    codes = gate(
-        view.offers,
-        request,
-        priced=view.priced,
-        quota_blocked=view.quota_blocked,
-        circuit_open=view.circuit_open,
-    )
-    task = view.task(request.task)
-    out_tokens = expected_tokens(task.out_log_tokens, task.out_log_sd, request.max_output_tokens)
-    logit, logit_sd = logits(task.quality, None)
-    good = p_good(logit, logit_sd)
-    on_time = p_on_time(
-        view.quotes,
-        ttft_ms=sla.ttft_ms,
-        latency_ms=sla.latency_ms,
-        input_tokens=tokens,
-        out_tokens=out_tokens,
-        n_inflight=view.n_inflight,
-        optimism_sd=0.0 if sla.strict else params.choice.latency_optimism_sd,
-    )
-    feasible = _floors(codes, sla, good, on_time)
-    rows = np.flatnonzero(codes == 0)
-    quality_price, punctuality_price = class_prices(view, request, params)
-    good_sd = good * (1.0 - good) * task.quality.own_sd
-    fixed = view.prices.request_nusd + view.prices.output_nusd * out_tokens
-    quotes = view.quotes
-    harm = NUSD_PER_USD * (
-        quotes.fail_share * params.choice.failover_price_usd
-        + quotes.capacity_share * params.choice.capacity_price_usd
-    )
-    other_worth = punctuality_price * on_time - harm
-    worth = other_worth + quality_price * _optimistic(good, good_sd, sla, params)
-    typical = fixed + view.prices.input_nusd * tokens
-    best = -1
-    if len(rows):
-        best = int(np.lexsort((typical[rows], -good[rows]))[0])
-    return Slate(
-        rows=rows,
-        fixed_nusd=fixed[rows],
-        input_nusd=view.prices.input_nusd[rows],
-        cache_read_nusd=view.prices.cache_read_nusd[rows],
-        harm_nusd=harm[rows],
-        quality=task.quality,
-        other_worth_nusd=other_worth[rows],
-        p_good=good[rows],
-        p_good_sd=good_sd[rows],
-        p_on_time=on_time[rows],
-        worth_nusd=worth[rows],
-        codes=codes,
-        no_bids=reason_counts(codes),
-        quality_price_nusd=quality_price,
-        punctuality_price_nusd=punctuality_price,
-        feasible=feasible,
-        best=best,
-        bidders=list(
-            zip(
-                [view.offers.offer_ids[row] for row in rows.tolist()],
-                rows.tolist(),
-                on_time[rows].tolist(),
-                strict=True,
-            )
-        ),
-    )
+def make_slate(view: MarketView, key: KindKey, params: Params) -> Slate:
+    """Gate all offers for a kind of request and work out what does not depend on its prompt."""
+    return Slate(view, Kind(*key), params)
 
 
-def for_prompt(slate: Slate, request: BidRequest, params: Params) -> Slate:
-    """The slate with P(good) for this very prompt, from its features.
-
-    A strict floor is held against the prompt's own P(good) too: bids below it lose all worth,
-    unless nobody reaches it.
-    """
-    if len(request.features) != slate.quality.n_features or not len(slate.rows):
-        return slate
-    logit, logit_sd = logits(slate.quality, request.features)
-    rows = slate.rows
-    good = p_good(logit[rows], logit_sd[rows])
-    good_sd = good * (1.0 - good) * slate.quality.own_sd[rows]
-    worth = slate.other_worth_nusd + slate.quality_price_nusd * _optimistic(
-        good, good_sd, request.sla, params
-    )
-    feasible = slate.feasible
-    if request.sla.quality is not None and (request.sla.strict or request.sla.on_miss == "reject"):
-        short = good < request.sla.quality
-        if short.all():
-            feasible = False
-            worth = worth + good * _FLOOR_NUSD
-        else:
-            worth = np.where(short, -_FLOOR_NUSD, worth)
-    return dataclasses.replace(
-        slate,
-        p_good=good,
-        p_good_sd=good_sd,
-        worth_nusd=worth,
-        feasible=feasible,
-        best=int(good.argmax()),
-    )
+def optimistic(good: Floats, good_sd: Floats, bonus_sd: float) -> Floats:
+    """P(good) with the benefit of the doubt: so many standard deviations more, at most 1."""
+    return np.minimum(good + bonus_sd * good_sd, 1.0)
 
 
-def _optimistic(good: Floats, good_sd: Floats, sla: Sla, params: Params) -> Floats:
-    """P(good) with the benefit of the doubt; none of it on a strict request."""
-    bonus = 0.0 if sla.strict else params.choice.optimism_sd
-    return np.minimum(good + bonus * good_sd, 1.0)
-
-
-def class_prices(view: MarketView, request: BidRequest, params: Params) -> tuple[float, float]:
+def class_prices(view: MarketView, kind: Kind, params: Params) -> tuple[float, float]:
     """λ and μ in nusd: stated by the app, the class's own, or where a new class starts.
 
     Without a target or a stated value a good answer is worth the default of the params; without
     a deadline a punctual answer is worth nothing.
     """
-    sla = request.sla
-    known = view.classes.get(request.class_key)
+    sla = kind.sla
+    known = view.classes.get(kind.class_key)
     target_on_time = on_time_target(sla)
     if known is None:
         quality, punctuality = starting_prices(
-            view.classes_of_task.get(request.task, ()), sla.quality, target_on_time, params.pacing
+            view.classes_of_task.get(kind.task, ()), sla.quality, target_on_time, params.pacing
         )
     else:
         quality, punctuality = known.quality_price_nusd, known.punctuality_price_nusd
@@ -250,9 +202,80 @@ def class_prices(view: MarketView, request: BidRequest, params: Params) -> tuple
     return quality, punctuality
 
 
-def on_time_target(sla: Sla) -> float | None:
-    """The promised share on time; None without a deadline."""
-    return None if sla.ttft_ms is None and sla.latency_ms is None else sla.percentile
+def _out_tokens(task: TaskColumns, cap: int | None) -> Floats:
+    known = task.out_tokens.get(cap)
+    if known is None:
+        known = expected_tokens(task.out_log_tokens, task.out_log_sd, cap)
+        if len(task.out_tokens) < MAX_PARTS:
+            task.out_tokens[cap] = known
+    return known
+
+
+def _on_time(
+    view: MarketView, kind: Kind, task: TaskColumns, task_key: str, params: Params
+) -> Floats:
+    sla = kind.sla
+    optimism_sd = 0.0 if sla.strict else params.choice.latency_optimism_sd
+    key = kind.on_time_key(optimism_sd, task_key)
+    kept = view.memo.on_time
+    known = kept.get(key)
+    if known is None:
+        known = p_on_time(
+            view.quotes,
+            ttft_ms=sla.ttft_ms,
+            latency_ms=sla.latency_ms,
+            input_tokens=kind.typical_tokens,
+            out_tokens=_out_tokens(task, kind.max_output_tokens),
+            n_inflight=view.n_inflight,
+            optimism_sd=optimism_sd,
+        )
+        if len(kept) < MAX_PARTS:
+            kept[key] = known
+    return known
+
+
+def _fixed_nusd(view: MarketView, kind: Kind, task: TaskColumns, task_key: str) -> Floats:
+    key = (task_key, kind.max_output_tokens)
+    kept = view.memo.fixed_nusd
+    known = kept.get(key)
+    if known is None:
+        prices = view.prices
+        known = prices.request_nusd + prices.output_nusd * _out_tokens(task, kind.max_output_tokens)
+        if len(kept) < MAX_PARTS:
+            kept[key] = known
+    return known
+
+
+def _harm_nusd(view: MarketView, params: Params) -> Floats:
+    choice = params.choice
+    key = (choice.failover_price_usd, choice.capacity_price_usd)
+    kept = view.memo.harm_nusd
+    known = kept.get(key)
+    if known is None:
+        quotes = view.quotes
+        known = kept[key] = NUSD_PER_USD * (
+            quotes.fail_share * choice.failover_price_usd
+            + quotes.capacity_share * choice.capacity_price_usd
+        )
+    return known
+
+
+def _eligible(
+    view: MarketView, kind: Kind, task: TaskColumns, on_time: Floats
+) -> tuple[Gated, bool]:
+    """Who may bid, and whether anybody meets the request's own floors."""
+    key = kind.gate_key(view.offers.smallest_max_output)
+    kept = view.memo.gated
+    who = kept.get(key)
+    if who is None:
+        who = overlaid(by_rules(view.offers, key), view.market_codes)
+        if len(kept) < MAX_PARTS:
+            kept[key] = who
+    if not kind.has_floors:
+        return who, True
+    codes = who.codes.copy()
+    feasible = _floors(codes, kind.sla, task.p_good, on_time)
+    return gated(codes), feasible
 
 
 def _floors(codes: Ints, sla: Sla, good: Floats, on_time: Floats) -> bool:
@@ -261,8 +284,6 @@ def _floors(codes: Ints, sla: Sla, good: Floats, on_time: Floats) -> bool:
     Floors hold for `strict` requests and for those that asked to be rejected on a miss. When
     nobody meets them the best effort goes on, unless the app asked for a rejection.
     """
-    if not (sla.strict or sla.on_miss == "reject"):
-        return True
     eligible = codes == 0
     low_quality = np.zeros(len(codes), dtype=bool)
     late = np.zeros(len(codes), dtype=bool)

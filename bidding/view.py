@@ -1,8 +1,8 @@
 """An immutable, numbered picture of the market: what one decision reads, and all it reads.
 
 Everything is in columns over the offers of `OfferColumns`. Nothing here changes after the view
-is made; the slates it keeps are results of pure functions of it, kept because the next request
-of the same kind needs the same one.
+is made; what it keeps in `memo` are results of pure functions of it, kept because the next
+request of the same kind needs the same ones.
 """
 
 from __future__ import annotations
@@ -11,39 +11,83 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from bidding.columns import Bools, Floats, OfferColumns, PriceColumns
+from bidding.columns import Bools, Floats, Ints, OfferColumns, PriceColumns
 from bidding.estimators.latency_pool import LatencyColumns
 from bidding.estimators.quality_skill import SkillArrays
 from bidding.pacing import ClassPrices
 
 if TYPE_CHECKING:
-    from bidding.slate import Slate, SlateKey
+    from bidding.gates import Gated, GateKey
+    from bidding.kernel import Kernel
+    from bidding.kind import KindKey, OnTimeKey
+    from bidding.slate import Slate
 
 
 @dataclass(frozen=True, slots=True)
 class QuoteColumns:
-    """The quotes as columns, shape (n_offers,); see `bidding.quote.Quote` for meanings."""
+    """The quotes as columns, shape (n_offers,); see `bidding.quote.Quote` for meanings.
+
+    `evidence_n` is the decayed number of attempts behind an offer's quote, 0 for one never
+    quoted.
+    """
 
     latency: LatencyColumns
     fail_share: Floats
     capacity_share: Floats
+    evidence_n: Floats
 
 
 @dataclass(frozen=True, slots=True)
 class TaskColumns:
     """What is believed of one task, per offer: shape (n_offers,).
 
-    `out_log_tokens`, `out_log_sd`: mean and sd of the log of an answer's tokens.
+    `out_log_tokens`, `out_log_sd`: mean and sd of the log of an answer's tokens; `p_good`,
+    `p_good_sd`: of an ordinary prompt. `out_tokens` keeps expected lengths by the request's cap.
     """
 
     quality: SkillArrays
     out_log_tokens: Floats
     out_log_sd: Floats
+    p_good: Floats
+    p_good_sd: Floats
+    out_tokens: dict[int | None, Floats] = field(default_factory=dict, compare=False, repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class ShadowPrices:
+    """What using an offer now will cost others of us later, in nusd; shape (n_offers,).
+
+    A quota near its end makes its last requests dear: bids score worse by these, and nobody is
+    charged them.
+    """
+
+    request_nusd: Floats
+    token_nusd: Floats
+
+
+@dataclass(slots=True)
+class Memo:
+    """Results of pure functions of one view, by what they depend on beside it.
+
+    `slates` are those asked for; `warmed` those made before anybody asked.
+    """
+
+    slates: dict[KindKey, Slate] = field(default_factory=dict)
+    warmed: dict[KindKey, Slate] = field(default_factory=dict)
+    gated: dict[GateKey, Gated] = field(default_factory=dict)
+    on_time: dict[OnTimeKey, Floats] = field(default_factory=dict)
+    fixed_nusd: dict[tuple[str, int | None], Floats] = field(default_factory=dict)
+    harm_nusd: dict[tuple[float, float], Floats] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
 class MarketView:
-    """What a decision reads. `generic` stands in for tasks nothing is known of."""
+    """What a decision reads. `generic` stands in for tasks nothing is known of.
+
+    `market_codes` says which offers the market keeps from bidding, whatever is asked; None
+    where it keeps none. `shadow` is None where nothing is scarce. `kernel` only makes decisions
+    quicker.
+    """
 
     number: int
     at_us: int
@@ -53,12 +97,15 @@ class MarketView:
     quotes: QuoteColumns
     circuit_open: Bools
     quota_blocked: Bools
+    market_codes: Ints | None
     n_inflight: Floats
     tasks: Mapping[str, TaskColumns]
     generic: TaskColumns
     classes: Mapping[str, ClassPrices]
     classes_of_task: Mapping[str, tuple[ClassPrices, ...]]
-    slates: dict[SlateKey, Slate] = field(default_factory=dict)
+    shadow: ShadowPrices | None = None
+    kernel: Kernel | None = None
+    memo: Memo = field(default_factory=Memo, compare=False, repr=False)
 
     def task(self, name: str) -> TaskColumns:
         """Beliefs about the task, or the generic ones."""

@@ -2,7 +2,9 @@
 
 Quotes, skills, prices, params and keys are followed on their compacted topics; the gateway's own
 circuits lie over them. `view` is replaced in one assignment: at a steady pace while anything
-changed, and at once when a circuit opens, closes or spends a probe.
+changed, made warm for the kinds of request seen lately; and at once, cold, when a circuit opens,
+closes or spends a probe. The compiled kernel is loaded beside the work; decisions do not wait for
+it, and are the same without it.
 """
 
 from __future__ import annotations
@@ -10,17 +12,20 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import logging
+import threading
 from typing import Any
 
 import msgspec
 import numpy as np
 
 from bidding.book import MarketBook
+from bidding.kernel import compiled
 from bidding.market import Catalogue
 from bidding.outcome import FailureClass
 from bidding.params import Params
 from bidding.quote import Position
 from bidding.view import MarketView
+from bidding.warming import Warmer
 from broker.auth import KeyRing
 from broker.metrics import Metrics
 from broker.overlay import Overlay
@@ -72,6 +77,7 @@ class LiveMarket:
             catalogue=digest_of(catalogue), defaults=msgspec.json.encode(self.params).decode()
         )
         self._dirty = False
+        self._warmer = Warmer()
         self.view: MarketView = self._new_view()
 
     @property
@@ -81,6 +87,7 @@ class LiveMarket:
 
     async def run(self) -> None:
         """Follow the log and keep the view fresh, until cancelled."""
+        threading.Thread(target=self._load_kernel, name="kernel", daemon=True).start()
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self.follower.run())
             tasks.create_task(self.keep_fresh())
@@ -115,7 +122,25 @@ class LiveMarket:
 
     def refresh(self) -> None:
         """Put a new view in force now."""
+        self._warmer.note(self.view, self._clock.now_us())
         self.view = self._new_view()
+
+    def _refresh_warm(self) -> None:
+        """Put a new view in force that has the slates of the kinds of request seen lately."""
+        self._warmer.note(self.view, self._clock.now_us())
+        view = self._new_view()
+        begun_ns = self._clock.monotonic_ns()
+        self._warmer.warm(view, self.params)
+        self._metrics.view_warm_seconds.observe((self._clock.monotonic_ns() - begun_ns) * 1e-9)
+        self.view = view
+
+    def _load_kernel(self) -> None:
+        """On a thread of its own: importing the compiler takes seconds."""
+        begun_s = self._now_s()
+        kernel = self.book.kernel = compiled()
+        took_s = self._now_s() - begun_s
+        word = "none: not installed, or not of one mind with the array path"
+        logger.info("decision kernel %s", word if kernel is None else f"ready after {took_s:.1f} s")
 
     def retry_in_s(self) -> float:
         """Until the first blocked offer may be tried again."""
@@ -131,7 +156,7 @@ class LiveMarket:
             await asyncio.sleep(self._interval_s)
             blocked = self.overlay.circuit_open(self._now_s())
             if self._dirty or not np.array_equal(blocked, self._own_blocked):
-                self.refresh()
+                self._refresh_warm()
 
     def _new_view(self) -> MarketView:
         self._dirty = False

@@ -67,6 +67,12 @@ class Metrics:
         self.view_age_seconds = Gauge(
             "broker_view_age_seconds", "Age of the market view in force.", registry=registry
         )
+        self.view_warm_seconds = Histogram(
+            "broker_view_warm_seconds",
+            "Time to make a new view's slates before anybody asks for them.",
+            buckets=_FAST_S,
+            registry=registry,
+        )
         self.quotes = Counter(
             "broker_quotes_total", "Quotes taken in from the log.", registry=registry
         )

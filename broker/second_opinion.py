@@ -14,13 +14,14 @@ import numpy as np
 
 from analytics.remake import Again
 from bidding.auction import decide
+from bidding.book import task_columns
 from bidding.columns import Floats
 from bidding.decision import Bid
 from bidding.gates import reason_of
 from bidding.params import Params
 from bidding.slate import slate_for
 from bidding.units import usd_from_nusd
-from bidding.view import MarketView
+from bidding.view import MarketView, Memo
 
 _STEPS: Final = 24
 _SHOWN: Final = 3
@@ -165,7 +166,7 @@ def _cheaper(view: MarketView, row: int, times: float, task: str) -> MarketView:
             for field in dataclasses.fields(view.prices)
         },
     )
-    return dataclasses.replace(view, prices=prices, slates={})
+    return dataclasses.replace(view, prices=prices, memo=Memo())
 
 
 def _better(view: MarketView, row: int, log_odds: float, task: str) -> MarketView:
@@ -173,8 +174,8 @@ def _better(view: MarketView, row: int, log_odds: float, task: str) -> MarketVie
     theta = known.quality.theta.copy()
     theta[row] += log_odds
     quality = dataclasses.replace(known.quality, theta=theta)
-    tasks = {**view.tasks, task: dataclasses.replace(known, quality=quality)}
-    return dataclasses.replace(view, tasks=tasks, slates={})
+    tasks = {**view.tasks, task: task_columns(quality, known.out_log_tokens, known.out_log_sd)}
+    return dataclasses.replace(view, tasks=tasks, memo=Memo())
 
 
 def _faster(view: MarketView, row: int, log_faster: float, task: str) -> MarketView:
@@ -182,7 +183,7 @@ def _faster(view: MarketView, row: int, log_faster: float, task: str) -> MarketV
     ttft = latency.ttft_log_ms.copy()
     ttft[row] -= log_faster
     quotes = dataclasses.replace(view.quotes, latency=latency._replace(ttft_log_ms=ttft))
-    return dataclasses.replace(view, quotes=quotes, slates={})
+    return dataclasses.replace(view, quotes=quotes, memo=Memo())
 
 
 def _scaled(column: Floats, row: int, times: float) -> Floats:

@@ -14,8 +14,8 @@ import msgspec
 from msgspec import Struct
 
 from bidding.decision import Bid, Decision
+from bidding.kind import on_time_target
 from bidding.request import BidRequest, decode_sla
-from bidding.slate import on_time_target
 from feeds.records import BidRecord, DecisionRecord
 
 _sla_encoder = msgspec.json.Encoder()

@@ -19,6 +19,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Final
 
 import numpy as np
 from msgspec import Struct
@@ -81,6 +82,21 @@ class SkillArrays:
     def n_features(self) -> int:
         return len(self.centre)
 
+    def taken(self, rows: NDArray[np.int64]) -> SkillArrays:
+        """The same beliefs about the offers at `rows` only."""
+        return SkillArrays(
+            theta=self.theta[rows],
+            own_sd=self.own_sd[rows],
+            plain_sd=self.plain_sd[rows],
+            variance=self.variance[rows],
+            loadings=self.loadings[rows],
+            product=self.product,
+            centre=self.centre,
+            inv_var=self.inv_var,
+            n_basis=self.n_basis,
+            novelty_var=self.novelty_var,
+        )
+
 
 def skill_arrays(skill: TaskSkill, models: Sequence[str]) -> SkillArrays:
     """The skill gathered for offers of these `models`; one it does not know is the task's mean.
@@ -123,33 +139,43 @@ def logits(arrays: SkillArrays, features: Sequence[float] | Floats | None) -> tu
     Parameters
     ----------
     features : sequence of float, (n_features,), or None
-        Of the prompt. Without, or of another length than the skill's, the answer is that for
-        an ordinary prompt of the task, at no work.
+        Of the prompt. Without, of another length than the skill's, or not finite, the answer is
+        that for an ordinary prompt of the task, at no work.
+
+    Notes
+    -----
+    Sums are taken in an order of our own rather than BLAS's, so that the same prompt has the
+    same answer on every machine; `bidding.kernel` sums in the same order.
     """
     if features is None or not len(features) or len(features) != len(arrays.centre):
         return arrays.theta, arrays.plain_sd
     away = features - arrays.centre
-    z = arrays.product @ away
+    beyond = float((away * away * arrays.inv_var).sum()) - ORDINARY
+    z = (arrays.product * away).sum(axis=1)
+    if not math.isfinite(beyond):
+        return arrays.theta, arrays.plain_sd
     spread = z[arrays.n_basis :]
-    shared = float(spread @ spread)
-    beyond = float((away * away) @ arrays.inv_var) - _ORDINARY
+    shared = float((spread * spread).sum())
     if beyond > 0.0:
-        shared += arrays.novelty_var * min(beyond, _FARTHEST)
-    mean = arrays.loadings @ z[: arrays.n_basis]
-    mean += arrays.theta
+        shared += arrays.novelty_var * min(beyond, FARTHEST)
+    mean = arrays.theta.copy()
+    for direction in range(arrays.n_basis):
+        mean += arrays.loadings[:, direction] * z[direction]
     return mean, np.sqrt(arrays.variance + shared)
 
 
 def p_good(mean: Floats, sd: Floats) -> Floats:
     """Mean of the logistic under Normal(mean, sd²), by MacKay's approximation."""
-    averaged: Floats = expit(mean / np.sqrt(1.0 + (math.pi / 8.0) * np.square(sd)))
+    averaged: Floats = expit(mean / np.sqrt(1.0 + MACKAY * np.square(sd)))
     return averaged
 
 
-_ORDINARY = 2.0
+MACKAY: Final = math.pi / 8.0
+
+ORDINARY: Final = 2.0
 """Mean square distance up to which a prompt counts as like those seen (1 on average)."""
 
-_FARTHEST = 8.0
+FARTHEST: Final = 8.0
 """Distance beyond which a prompt counts as no stranger still."""
 
 

@@ -1,8 +1,10 @@
 """How long an auction takes: a whole Decision with ranked bids, on a market that moves.
 
 A gateway making 1,000 decisions a second on a view renewed every 100 ms makes 100 per view, so
-every hundredth decision here reads a new one. Slates are kept by view: what a new view costs its
-first requests is in these figures.
+every hundredth decision here reads a new one. As in the gateway (`broker/live_market.py`) a new
+view is made warm for the kinds of request asked for lately: that is work beside the requests, so
+it is a figure of its own (`view_warm_*`), as is the same market without warming (`*_cold_*`).
+Figures named `plain` are those of the array path, where the extra `[kernel]` is not installed.
 """
 
 from __future__ import annotations
@@ -10,12 +12,15 @@ from __future__ import annotations
 import gc
 import time
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 
 from bidding.auction import decide
+from bidding.kernel import Kernel, compiled
 from bidding.params import Params
 from bidding.request import BidRequest
+from bidding.warming import Warmer
 from tests.bench.market import Market, requests
 
 DECISIONS_PER_VIEW = 100
@@ -23,32 +28,58 @@ N_VIEWS = 60
 N_REPEATS = 5
 
 
-def latencies_us(n_offers: int, asked: Sequence[BidRequest], seed: int) -> np.ndarray:
-    """What each decision took, µs, over `N_VIEWS` views; the first tenth is warm-up."""
+class Run(NamedTuple):
+    """What things took, µs: each decision, each view, and the warming of each view."""
+
+    decision: np.ndarray
+    view: np.ndarray
+    warm: np.ndarray
+
+
+def run(
+    n_offers: int, asked: Sequence[BidRequest], seed: int, kernel: Kernel | None, *, warm: bool
+) -> Run:
+    """`N_VIEWS` views of `DECISIONS_PER_VIEW` decisions; the first tenth is warm-up."""
     market = Market(n_offers, seed)
+    market.book.kernel = kernel
     params = Params()
-    took = np.empty(N_VIEWS * DECISIONS_PER_VIEW)
+    warmer = Warmer()
+    took = np.empty((N_VIEWS, DECISIONS_PER_VIEW))
+    making, warming = np.empty(N_VIEWS), np.empty(N_VIEWS)
     clock = time.perf_counter_ns
     i = 0
-    for _ in range(N_VIEWS):
+    for n in range(N_VIEWS):
         market.tick()
+        begun = clock()
         view = market.book.view(1)
-        for _ in range(DECISIONS_PER_VIEW):
+        making[n] = clock() - begun
+        begun = clock()
+        if warm:
+            warmer.warm(view, params)
+        warming[n] = clock() - begun
+        for k in range(DECISIONS_PER_VIEW):
             request = asked[i % len(asked)]
             begun = clock()
             decide(view, request, params, seed * 1_000_003 + i)
-            took[i] = clock() - begun
+            took[n, k] = clock() - begun
             i += 1
-    return took[len(took) // 10 :] * 1e-3
+        warmer.note(view, view.at_us)
+    first = N_VIEWS // 10
+    return Run(took[first:].ravel() * 1e-3, making[first:] * 1e-3, warming[first:] * 1e-3)
 
 
-def _figures(name: str, n_offers: int, asked: Sequence[BidRequest]) -> dict[str, float]:
-    """Median over the repeats of each percentile, so that one noisy moment does not decide."""
+def _runs(
+    n_offers: int, asked: Sequence[BidRequest], kernel: Kernel | None, *, warm: bool = True
+) -> list[Run]:
     gc.collect()
-    runs = [latencies_us(n_offers, asked, seed) for seed in range(N_REPEATS)]
+    return [run(n_offers, asked, seed, kernel, warm=warm) for seed in range(N_REPEATS)]
+
+
+def _figures(name: str, runs: Sequence[Run]) -> dict[str, float]:
+    """Median over the repeats of each percentile, so that one noisy moment does not decide."""
     return {
-        f"{name}_p50_us": float(np.median([np.percentile(r, 50) for r in runs])),
-        f"{name}_p99_us": float(np.median([np.percentile(r, 99) for r in runs])),
+        f"{name}_p50_us": float(np.median([np.percentile(r.decision, 50) for r in runs])),
+        f"{name}_p99_us": float(np.median([np.percentile(r.decision, 99) for r in runs])),
     }
 
 
@@ -56,10 +87,23 @@ def figures() -> dict[str, float]:
     """Microseconds a decision, at 100 and 1,000 offers, with prompt features and without."""
     plain = requests(4_000)
     featured = requests(4_000, with_features=True)
+    begun = time.perf_counter()
+    kernel = compiled()
+    load_s = time.perf_counter() - begun
+    few, many = _runs(100, plain, kernel), _runs(1_000, plain, kernel)
     return {
-        **_figures("decision_100", 100, plain),
-        **_figures("decision_1000", 1_000, plain),
-        **_figures("decision_100_features", 100, featured),
+        **_figures("decision_100", few),
+        **_figures("decision_1000", many),
+        **_figures("decision_100_features", _runs(100, featured, kernel)),
+        **_figures("decision_1000_features", _runs(1_000, featured, kernel)),
+        **_figures("decision_100_cold", _runs(100, plain, kernel, warm=False)),
+        **_figures("decision_100_plain", _runs(100, plain, None)),
+        **_figures("decision_1000_plain", _runs(1_000, plain, None)),
+        **_figures("decision_100_features_plain", _runs(100, featured, None)),
+        "view_us": float(np.median([np.median(r.view) for r in few])),
+        "view_warm_us": float(np.median([np.median(r.warm) for r in few])),
+        "view_warm_1000_us": float(np.median([np.median(r.warm) for r in many])),
+        "kernel_load_s": load_s if kernel is not None else 0.0,
     }
 
 

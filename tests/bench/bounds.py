@@ -9,6 +9,7 @@ AT_MOST: Final[dict[str, float]] = {
     "decision_100_p50_us": 11.0,
     "decision_100_p99_us": 30.0,
     "decision_1000_p50_us": 20.0,
+    "view_warm_us": 2_500.0,
     "features_1kb_p50_us": 250.0,
     "features_cached_p50_us": 5.0,
     "surface_2kb_p50_us": 60.0,

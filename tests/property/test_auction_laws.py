@@ -20,7 +20,7 @@ from bidding.request import BidRequest, Sla
 from bidding.units import NUSD_PER_USD
 from tests.fakes.markets import quote, skill
 
-STILL = Params().patched({"exploration": {"share": 0.0}}, version=1)
+STILL = Params().patched({"exploration": {"share": 0.0, "burn_in_share": 0.0}}, version=1)
 PRICES = st.integers(min_value=0, max_value=10**11)
 
 

@@ -26,7 +26,8 @@ from broker import services
 from broker.analyst_desk import AnalystDesk
 from broker.config import KeySettings, Settings, analyst_store
 from broker.credentials import Credentials
-from broker.dispatch import Dispatcher, DispatchSettings
+from broker.dispatch import Dispatcher
+from broker.dispatch_settings import DispatchSettings
 from broker.gateway import make_app
 from broker.gateway_state import GatewayState
 from broker.journal import Journal

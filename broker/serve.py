@@ -26,7 +26,8 @@ from bidding.view import MarketView
 from broker.asking import bid_request
 from broker.attempt import Order
 from broker.auth import Caller
-from broker.dispatch import Delivery, Dispatcher
+from broker.delivery import Delivery
+from broker.dispatch import Dispatcher
 from broker.errors import SellersFailed, Shed, answer_for, body_for
 from broker.gateway_state import GatewayState
 from broker.key_rules import merged_sla

@@ -288,7 +288,7 @@ async def test_a_hedge_wins_and_the_loser_is_cancelled() -> None:
         # A quick runner-up is the likelier one long before the first is overdue.
         quick = Forecast(math.log(20.0), 0.3, 0.0)
         usual = m.dispatcher.forecast("a/m")
-        m.dispatcher._forecasts = {"a/m": usual, "b/m": quick}.get
+        m.dispatcher.sellers.forecast = {"a/m": usual, "b/m": quick}.get
         delivery = await m.dispatcher.run(m.order(latency_ms=700.0, hedge=True, output_tokens=1.0))
         assert delivery.answer is not None
         assert delivery.answer.choices[0].text == "4 it is"
@@ -309,7 +309,7 @@ async def test_without_hedges_left_a_silent_seller_is_given_up_in_time() -> None
         order = m.order(latency_ms=400.0, hedge=True, output_tokens=1.0)
         run = asyncio.create_task(m.dispatcher.run(order))
         await hung.asked.wait()
-        m.dispatcher._hedges.spend()
+        m.dispatcher.sellers.hedges.spend()
         begun = time.monotonic()
         await run
         assert time.monotonic() - begun < 0.6

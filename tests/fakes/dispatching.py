@@ -12,7 +12,8 @@ from bidding.decision import Bid, Decision
 from bidding.fallback import Forecast
 from bidding.market import Offer, PriceList, Provider
 from broker.attempt import Order
-from broker.dispatch import Dispatcher, DispatchSettings
+from broker.dispatch import Dispatcher
+from broker.dispatch_settings import DispatchSettings
 from broker.providers.base import Seat
 from broker.upstream import Upstream, UpstreamSettings
 from broker.wire.neutral import Message, NeutralRequest, Text

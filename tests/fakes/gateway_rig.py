@@ -23,7 +23,7 @@ from broker.analyst_desk import AnalystDesk
 from broker.app import dispatcher_of
 from broker.auth import new_key
 from broker.config import Settings
-from broker.dispatch import DispatchSettings
+from broker.dispatch_settings import DispatchSettings
 from broker.gateway import make_app
 from broker.gateway_state import GatewayState
 from broker.journal import Journal

@@ -1,0 +1,76 @@
+"""Two sellers asked for one answer: the second after a silence of the first, whoever is first."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+from broker.attempt import Attempt
+from broker.errors import SellersFailed
+from broker.wire.neutral import Failed
+
+
+async def race(
+    first: Attempt,
+    hedge_ms: float,
+    second: Callable[[], Attempt | None],
+    note: Callable[[Attempt, Failed], None],
+    *,
+    whole: bool,
+) -> tuple[Attempt, Failed | None]:
+    """`first`, and after `hedge_ms` of silence the next best as well.
+
+    Parameters
+    ----------
+    second : callable
+        Begins the next best attempt; None where nobody may be asked as well: then `first` is
+        given up when it would be without hedging.
+    note : callable
+        Takes each attempt that failed.
+
+    Returns
+    -------
+    tuple of (Attempt, Failed or None)
+        The winner and None, or the attempt that ended last and how.
+    """
+    running = {asyncio.ensure_future(first.start(whole=whole)): first}
+    timeout: float | None = hedge_ms * 1e-3
+    denied = False
+    last: tuple[Attempt, Failed | None] | None = None
+    try:
+        while running:
+            done, _ = await asyncio.wait(
+                running, timeout=timeout, return_when=asyncio.FIRST_COMPLETED
+            )
+            if not done:
+                timeout = None
+                if first.meter.first_ns is not None:
+                    continue
+                if denied:
+                    given_up = first.give_up("silence")
+                    note(first, given_up)
+                    return first, given_up
+                other = second()
+                if other is not None:
+                    running[asyncio.ensure_future(other.start(whole=whole))] = other
+                else:
+                    denied, timeout = True, first.overdue_in_s
+            for task in done:
+                attempt = running.pop(task)
+                failed = task.result()
+                last = (attempt, failed)
+                if failed is None:
+                    return last
+                note(attempt, failed)
+    finally:
+        for task, attempt in running.items():
+            if last is not None and last[1] is None:
+                attempt.lose()
+            task.cancel()
+        if running:
+            await asyncio.gather(*running, return_exceptions=True)
+        for attempt in running.values():
+            attempt.hang_up()
+    if last is None:
+        raise SellersFailed([])
+    return last

@@ -1,0 +1,126 @@
+"""How long to wait for a seller: for its first token, between tokens, before asking another too.
+
+The rules are `bidding.fallback`'s and pure; here they meet an order's deadlines and what is
+believed of the sellers now.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+from bidding.fallback import (
+    Aim,
+    first_token_timeout_ms,
+    gap_timeout_ms,
+    hedge_after_ms,
+    is_too_slow,
+)
+from broker.attempt import Attempt, Order
+from broker.providers.base import Seat
+from broker.sellers import Ended, Sellers
+
+_PATIENT = 4.0
+"""How much longer an offer may keep us waiting when the runner-up is asked meanwhile."""
+
+
+class Waits(NamedTuple):
+    """An attempt's limits: the first token's, when it counts as overdue, and the gap's."""
+
+    first_token_ms: float
+    overdue_ms: float
+    gap_ms: float
+
+
+def aim_of(order: Order, now_ns: int) -> Aim:
+    """What is left of the order's times at `now_ns`."""
+    ttft, latency = order.ttft_target_ns, order.latency_target_ns
+    return Aim(
+        hard_ms=(order.deadline_ns - now_ns) * 1e-6,
+        ttft_ms=None if ttft is None else (ttft - now_ns) * 1e-6,
+        latency_ms=None if latency is None else (latency - now_ns) * 1e-6,
+        n_tokens=order.output_tokens,
+    )
+
+
+def waits_for(
+    sellers: Sellers,
+    order: Order,
+    seats: Sequence[Seat],
+    place: int,
+    ended: Ended,
+    *,
+    stream: bool,
+    whole: bool,
+    patient: bool,
+) -> Waits:
+    """The limits of an attempt at `seats[place]`. A `patient` one will be hedged, not given up."""
+    rules = sellers.settings.wait
+    own = sellers.forecast(seats[place].offer.id)
+    aim = aim_of(order, sellers.clock.monotonic_ns())
+    runner_up = sellers.runner_up(seats, place, ended)
+    wait_ms = first_token_timeout_ms(
+        own,
+        None if runner_up is None else sellers.forecast(runner_up),
+        aim,
+        rules,
+        alone=runner_up is None,
+    )
+    if not stream:
+        writing = 0.0 if own is None else own.writing_ms(3.0 * order.output_tokens)
+        wait_ms = min(wait_ms + writing, aim.hard_ms) if own is not None else aim.hard_ms
+    overdue_ms = wait_ms
+    if patient:
+        wait_ms = min(wait_ms * _PATIENT, aim.hard_ms)
+    gap_ms = sellers.settings.gap_ms
+    return Waits(
+        wait_ms,
+        overdue_ms,
+        gap_timeout_ms(
+            own if stream else None,
+            aim,
+            most_ms=gap_ms,
+            least_ms=min(sellers.settings.least_gap_ms, gap_ms),
+            unseen=whole and stream and runner_up is not None,
+        ),
+    )
+
+
+def hedge_ms(
+    sellers: Sellers, order: Order, seats: Sequence[Seat], place: int, ended: Ended
+) -> float | None:
+    """After how much silence of `seats[place]` the next best is asked as well; None: never."""
+    if not (sellers.settings.hedge and order.hedge and sellers.hedges.allows()):
+        return None
+    own = sellers.forecast(seats[place].offer.id)
+    other = sellers.runner_ups_forecast(seats, place, ended)
+    if own is None or other is None:
+        return None
+    aim = aim_of(order, sellers.clock.monotonic_ns())
+    patience_ms = first_token_timeout_ms(own, other, aim, sellers.settings.wait)
+    early_ms = hedge_after_ms(own, other, aim)
+    return patience_ms if early_ms is None else min(early_ms, patience_ms)
+
+
+def slowness(
+    sellers: Sellers, order: Order, seats: Sequence[Seat], place: int
+) -> Callable[[Attempt, int], bool] | None:
+    """Whether an answer that nobody has seen yet should give way; None without a deadline."""
+    if order.latency_target_ns is None:
+        return None
+    aim = aim_of(order, order.started_ns)._replace(ttft_ms=None)
+
+    def too_slow(attempt: Attempt, now_ns: int) -> bool:
+        meter = attempt.meter
+        if meter.first_ns is None or meter.n_events < 4:
+            return False
+        return is_too_slow(
+            elapsed_ms=(now_ns - order.started_ns) * 1e-6,
+            writing_ms=(now_ns - meter.first_ns) * 1e-6,
+            n_written=meter.n_events,
+            aim=aim,
+            runner_up=sellers.runner_ups_forecast(seats, place, []),
+            rules=sellers.settings.wait,
+        )
+
+    return too_slow

@@ -36,6 +36,7 @@ from broker.embedded.http_answer import error_answer, send_answer
 from broker.embedded.http_request import credentials, read_call
 from broker.embedded.launcher import die_with_parent
 from broker.embedded.sandbox import enclose
+from broker.embedded.unfinished import forget_unfinished
 
 _log = logging.getLogger(__name__)
 
@@ -117,7 +118,10 @@ async def serve(config: ServerConfig, listening: socket.socket, landlock: int) -
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     watch = asyncio.create_task(_watch_parent(stop))
-    engine = Engine(Path(config.data_dir) / "clickhouse")
+    data_dir = Path(config.data_dir) / "clickhouse"
+    for line in forget_unfinished(data_dir):
+        _log.warning("forgotten, since its part was never stored: %s", line)
+    engine = Engine(data_dir)
     server = Server(config, engine)
     runner = web.AppRunner(
         server.app(),

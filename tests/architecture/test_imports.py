@@ -19,9 +19,19 @@ IMPURE = frozenset(
 )
 
 
+def _parsed(path: Path) -> ast.Module:
+    """CPython 3.11 may raise `SystemError` where another thread parses too (gh-106905)."""
+    for _ in range(9):
+        try:
+            return ast.parse(path.read_text(encoding="utf-8"))
+        except SystemError:
+            continue
+    return ast.parse(path.read_text(encoding="utf-8"))
+
+
 def _imports(path: Path) -> list[tuple[str, int]]:
     found: list[tuple[str, int]] = []
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+    for node in ast.walk(_parsed(path)):
         if isinstance(node, ast.Import):
             found += [(alias.name, node.lineno) for alias in node.names]
         elif isinstance(node, ast.ImportFrom) and node.level == 0 and node.module:
@@ -78,7 +88,7 @@ def test_no_import_cycles_within_a_layer() -> None:
     graph: dict[str, set[str]] = {}
     for module, path in paths.items():
         graph[module] = set()
-        for node in ast.parse(path.read_text(encoding="utf-8")).body:
+        for node in _parsed(path).body:
             if isinstance(node, ast.ImportFrom) and node.level == 0 and node.module:
                 below = {f"{node.module}.{alias.name}" for alias in node.names}
                 graph[module] |= (below & paths.keys()) or {node.module}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import random
+import shutil
 import signal
 import sys
 import time
@@ -112,6 +113,28 @@ async def test_kill_9_in_mid_insert_loses_no_acknowledged_row(tmp_path: Path, se
         assert raw.result_rows == [expected]
         assert rollup.result_rows == [expected]
         assert store.n_restarts == 4
+        await client.close()
+
+
+@pytest.mark.parametrize("table", ["raw", "roll"])
+async def test_a_token_without_its_part_is_forgotten(tmp_path: Path, table: str) -> None:
+    """A kill between a token's log and its part (staged here) does not make a repeat vanish."""
+    async with ChdbServer(tmp_path) as store:
+        client = await client_of(store)
+        for statement in TABLES:
+            await client.command(statement)
+        await send(client, 0)
+        await send(client, 1)
+        where = "SELECT path FROM system.parts WHERE table = {t:String} AND active"
+        newest = where + " ORDER BY max_block_number DESC LIMIT 1"
+        part = (await client.query(newest, {"t": table})).result_rows[0][0]
+        await client.close()
+    shutil.rmtree(part)
+    async with ChdbServer(tmp_path) as store:
+        client = await client_of(store)
+        await send(client, 1)
+        for rows in ("count() FROM market.raw", "sum(n) FROM market.roll"):
+            assert await client.command(f"SELECT {rows}") == 2 * ROWS
         await client.close()
 
 

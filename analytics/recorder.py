@@ -19,6 +19,7 @@ from datetime import UTC, datetime
 from typing import Annotated, Final
 
 from msgspec import Meta, Struct, field
+from msgspec.structs import replace
 
 from analytics.chain import Chain, ChainStats
 from analytics.errors import StoreDiffers, StoreUnavailable
@@ -235,7 +236,8 @@ class Recording:
         LogRefused
             Wrong rights or settings.
         """
-        producer = LogProducer(self._kafka)
+        # Its dead letters are part of what must be stored before the log may be replaced.
+        producer = LogProducer(replace(self._kafka, hold_file=""))
 
         async def bury(dead: Sequence[DeadRecord]) -> None:
             await producer.publish(DEAD, dead)

@@ -240,7 +240,6 @@ async def run_admin(settings: Settings) -> None:
     """Serve until told to stop. Raises `ConfigError`."""
     clock = SystemClock()
     control = ParamsControl(settings.kafka, analyst_store(settings), clock)
-    services.on_hold_signals(control.hold, control.release)
     await check_exposure(settings)
     for held in settings.keys:
         control.keys.apply(configured_record(held))

@@ -76,7 +76,6 @@ async def run_gateway(settings: Settings, worker: int = 0) -> None:
             SpoolSettings(path=str(spool_path)), producer, gateway=gateway_id, alarm=_alarm
         )
         await spool.start()
-        services.on_hold_signals(spool.hold, spool.release)
         stack.push_async_callback(producer.close)
         stack.push_async_callback(spool.close)
         journal = Journal(spool, RecentDecisions(settings.gateway.recent_decisions), metrics, clock)
@@ -160,8 +159,6 @@ def serve_workers(settings: Settings) -> int:
 
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, stop)
-    for number in (signal.SIGUSR1, signal.SIGUSR2):
-        signal.signal(number, pass_on)
     while children:
         pid, status = os.wait()
         worker = children.pop(pid)

@@ -65,12 +65,6 @@ class ServiceProcess:
             with contextlib.suppress(ProcessLookupError):
                 self._process.kill()
 
-    def signal(self, number: int) -> None:
-        """Send it a signal."""
-        if self._process is not None:
-            with contextlib.suppress(ProcessLookupError):
-                self._process.send_signal(number)
-
     async def stop(self, grace_s: float = 10.0) -> None:
         """End it in order, by force after `grace_s`."""
         if self._keeper is not None:

@@ -57,8 +57,6 @@ class ParamsControl:
         self._clock = clock
         self._producer = LogProducer(kafka)
         self._lock = asyncio.Lock()
-        self._may_write = asyncio.Event()
-        self._may_write.set()
         self._known: dict[int, ParamsRecord] = {}
         self.params = Params()
         self.keys = KeyRing()
@@ -68,14 +66,6 @@ class ParamsControl:
     def ready(self) -> bool:
         """Whether everything that was on the log at the start has been taken in."""
         return self.follower.caught_up.is_set()
-
-    def hold(self) -> None:
-        """Change nothing until `release`: the log is about to be replaced."""
-        self._may_write.clear()
-
-    def release(self) -> None:
-        """Change again."""
-        self._may_write.set()
 
     async def close(self) -> None:
         """End within seconds."""
@@ -153,11 +143,6 @@ class ParamsControl:
         if not self.ready:
             raise NotReady("the log has not been read to its end yet")
         async with self._lock:
-            try:
-                async with asyncio.timeout(_HELD_S):
-                    await self._may_write.wait()
-            except TimeoutError as error:
-                raise NotReady("the log is being replaced") from error
             await self._newest("nothing was changed")
             now = self.params
             if if_version is not None and if_version != now.version:
@@ -180,7 +165,7 @@ class ParamsControl:
     async def _write(self, record: ParamsRecord) -> None:
         unsure = f"version {record.version} may or may not be in force"
         try:
-            async with asyncio.timeout(_LOG_S):
+            async with asyncio.timeout(_HELD_S + _LOG_S):
                 await self._producer.publish(PARAMS, [record])
         except (FeedError, TimeoutError) as error:
             raise ParamsNotRecorded(f"{unsure}: {error or 'the log is silent'}") from error

@@ -1,34 +1,38 @@
 """Replacing the embedded log before it has eaten the machine's memory, losing nothing.
 
-Tansu neither compacts nor expires, so past a bound it is started anew. Writers hold back what
-they owe, the recorder takes what is left of the old log into ClickHouse, the log is replaced,
-compacted topics get the newest record of every key back, and writers go on. Requests notice
-nothing: what they owe to the log waits in the spool.
+Tansu neither compacts nor expires, so past a bound it is started anew. The recorder takes what
+is on the log into ClickHouse; writers are kept out (`feeds.hold`); the recorder takes the rest; the
+log is replaced, compacted topics get the newest record of every key back, and writers go on.
+Requests notice nothing: what they owe to the log waits in the spool.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-import signal
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
+from contextlib import AsyncExitStack
 from datetime import UTC, datetime
+
+import msgspec
 
 from analytics.restore import restore
 from analytics.rows import table_of
 from analytics.store import Store, StoreSettings
 from bidding.errors import MarketError
-from broker.children import ServiceProcess
 from broker.embedded.tansu import Tansu
 from feeds.consumer import LogConsumer
+from feeds.hold import LogHold
 from feeds.kafka import KafkaSettings, ensure_topics
 from feeds.topics import TOPICS
 
 logger = logging.getLogger(__name__)
 
-_QUIET_S = 0.5
-_DRAIN_S = 30.0
+_NEARLY = 2_000
+_NEARLY_S = 30.0
+_ALONE_S = 10.0
+_DRAIN_S = 15.0
 _STORED = """
 SELECT _partition, max(_offset) FROM {raw:Identifier}.{table:Identifier} WHERE _log = {log:String}
 GROUP BY _partition
@@ -39,9 +43,7 @@ class NotDrained(MarketError):
     """The recorder did not take everything in time; the log stays as it is."""
 
 
-async def recycle(
-    log: Tansu, kafka: KafkaSettings, store: StoreSettings, writers: Sequence[ServiceProcess]
-) -> None:
+async def recycle(log: Tansu, kafka: KafkaSettings, store: StoreSettings) -> None:
     """Replace the log.
 
     Raises
@@ -49,42 +51,41 @@ async def recycle(
     NotDrained
         Writers go on with the old log; try again later.
     """
+    # Who replaces the log is the one writer that must not be kept out.
+    ours = msgspec.structs.replace(kafka, hold_file="")
     async with await Store.open(store) as history:
-        for writer in writers:
-            writer.signal(signal.SIGUSR1)
-        try:
-            await asyncio.sleep(_QUIET_S)
-            await _drained(kafka, history)
+        await _drained(ours, history, at_most=_NEARLY, within_s=_NEARLY_S)
+        async with AsyncExitStack() as stack:
+            try:
+                await stack.enter_async_context(LogHold(kafka.hold_file).alone(_ALONE_S))
+            except TimeoutError as error:
+                raise NotDrained(f"a delivery has not ended within {_ALONE_S:g} s") from error
+            await _drained(ours, history, at_most=0, within_s=_DRAIN_S)
             await log.restart()
-            await ensure_topics(kafka, TOPICS)
-            restored = await restore(history, kafka, today=today)
-        finally:
-            for writer in writers:
-                writer.signal(signal.SIGUSR2)
+            await ensure_topics(ours, TOPICS)
+            restored = await restore(history, ours, today=today)
     logger.warning("log replaced; records restored: %s", restored)
 
 
-async def _drained(kafka: KafkaSettings, store: Store) -> None:
-    """Wait until everything on the log is stored: facts, and the quotes that decisions read."""
-    deadline_s = time.monotonic() + _DRAIN_S
+async def _drained(kafka: KafkaSettings, store: Store, *, at_most: int, within_s: float) -> None:
+    """Wait until all but `at_most` records on the log are stored: facts, and quotes read."""
+    deadline_s = time.monotonic() + within_s
     while True:
         async with LogConsumer(kafka, TOPICS) as consumer:
             spans = await consumer.spans(consumer.assignment)
             log = consumer.log
-        behind = []
+        behind = dict[str, int]()
         for topic in TOPICS:
             table = table_of(topic.name)
             answer = await store.query(_STORED, {"table": table, "log": log})
             stored = {int(partition): int(last) + 1 for partition, last in answer.rows}
-            behind += [
-                f"{topic.name}/{p.partition}"
-                for p, (_, end) in spans.items()
-                if p.topic == topic.name and stored.get(p.partition, 0) < end
-            ]
-        if not behind:
+            for p, (_, end) in spans.items():
+                if p.topic == topic.name and stored.get(p.partition, 0) < end:
+                    behind[f"{topic.name}/{p.partition}"] = end - stored.get(p.partition, 0)
+        if sum(behind.values()) <= at_most:
             return
         if time.monotonic() > deadline_s:
-            raise NotDrained(f"not stored within {_DRAIN_S:g} s: {', '.join(behind)}")
+            raise NotDrained(f"not stored within {within_s:g} s: {', '.join(behind)}")
         await asyncio.sleep(0.1)
 
 

@@ -50,17 +50,6 @@ def on_signals(stop: Callable[[], None]) -> None:
         loop.add_signal_handler(number, stop)
 
 
-def on_hold_signals(hold: Callable[[], None], release: Callable[[], None]) -> None:
-    """Hold what is owed to the log back at SIGUSR1, and send it at SIGUSR2.
-
-    The embedded log lives in memory and is replaced when it has grown too large; nothing may be
-    written to it between its readers' last read and its end.
-    """
-    loop = asyncio.get_running_loop()
-    loop.add_signal_handler(signal.SIGUSR1, hold)
-    loop.add_signal_handler(signal.SIGUSR2, release)
-
-
 async def estimate(settings: Settings) -> None:
     """Run the estimators until told to stop."""
     estimation = Estimation(

@@ -113,7 +113,10 @@ class Up:
     def _kafka(self) -> KafkaSettings:
         """The log as services on this machine should use it."""
         return KafkaSettings.embedded(
-            self.log.bootstrap, max_partitions=1, session_timeout_ms=GROUP_SESSION_TIMEOUT_MS
+            self.log.bootstrap,
+            max_partitions=1,
+            session_timeout_ms=GROUP_SESSION_TIMEOUT_MS,
+            hold_file=str(self._data_dir / "log.hold"),
         )
 
     @property
@@ -184,8 +187,7 @@ class Up:
 
     async def recycle(self) -> None:
         """Replace the log by a fresh one, losing nothing."""
-        writers = [self.services["gateway"], self.services["admin"]]
-        await recycle(self.log, self._kafka, self.settings.store, writers)
+        await recycle(self.log, self._kafka, self.settings.store)
 
     async def _start_log(self) -> None:
         await self.log.start()

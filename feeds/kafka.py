@@ -38,11 +38,13 @@ class KafkaSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     keeps its partitions (Tansu also waits half of it before a group first settles).
     `max_partitions` bounds a topic's partitions below what `feeds.topics` says: a market on one
     machine needs no more than one, and every partition costs reads and inserts of its own.
+    `hold_file` is what writers share while the log may be replaced under them (`feeds.hold`).
     """
 
     bootstrap: str = "127.0.0.1:9092"
     client_id: str = "model-market-broker"
     volatile: bool = False
+    hold_file: str = ""
     idempotent: bool = True
     compression: Literal["none", "gzip"] = "none"
     batch_bytes: Annotated[int, Meta(ge=1024, le=MAX_MESSAGE_BYTES)] = 1024 * 1024

@@ -23,6 +23,7 @@ from msgspec import Struct
 from bidding.quote import Position
 from feeds.codec import encode
 from feeds.errors import FeedError, LogChanged, LogRefused
+from feeds.hold import LogHold
 from feeds.incarnation import LogWatch
 from feeds.kafka import (
     CAUGHT,
@@ -80,6 +81,7 @@ class LogProducer:
         self._watch = LogWatch(settings)
         self._producer: AIOKafkaProducer | None = None
         self._lock = asyncio.Lock()
+        self._hold = LogHold(settings.hold_file)
         self._looked_ns = 0
         self.log = ""
 
@@ -111,7 +113,7 @@ class LogProducer:
 
     async def deliver(self, messages: Sequence[Message]) -> Delivery:
         """Write messages in order within each partition; never raises for the log's sake."""
-        async with self._lock:
+        async with self._lock, self._hold.writing():
             delivery = Delivery([None] * len(messages), [], [])
             try:
                 await self._open()

@@ -148,8 +148,6 @@ class Spool:
         self._gathered = asyncio.Event()
         self._unsaved = asyncio.Event()
         self._settled = asyncio.Event()
-        self._may_send = asyncio.Event()
-        self._may_send.set()
         self._n_unreported = 0
         self._send_began_s = 0.0
         self._tasks: list[asyncio.Task[None]] = []
@@ -194,14 +192,6 @@ class Spool:
             incoming.popleft()
             self._n_unreported += 1
             self.stats.n_dropped += 1
-
-    def hold(self) -> None:
-        """Send nothing more until `release`: the log is about to be replaced."""
-        self._may_send.clear()
-
-    def release(self) -> None:
-        """Send again, beginning with what was held back."""
-        self._may_send.set()
 
     async def flush(self, timeout_s: float) -> bool:
         """Wait until everything put so far is acknowledged; False if that took too long."""
@@ -265,7 +255,6 @@ class Spool:
     async def _send(self) -> None:
         max_bytes = _SEND_BYTES
         while True:
-            await self._may_send.wait()
             chunk = await self._next_chunk(max_bytes)
             if chunk is None:
                 if self._file.n_records:

@@ -8,7 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import aiohttp
+from msgspec.structs import replace
 
+from feeds.compacted import latest
+from feeds.hold import LogHold
+from feeds.producer import LogProducer
+from feeds.records import KeyRecord
+from feeds.topics import KEYS
 from tests.fakes.up_rig import Market, market_up, polled
 
 KILLS = 5
@@ -118,3 +124,22 @@ async def test_the_log_may_be_replaced_under_traffic(tmp_path: Path) -> None:
             return bool(distinct >= len(decisions))
 
         await polled(stored, "everything stored once", 60.0)
+
+
+async def test_a_delivery_on_its_way_is_stored_before_the_log_is_replaced(tmp_path: Path) -> None:
+    async with market_up(tmp_path, time_scale=0.02) as market:
+        kafka = market.up.settings.kafka
+        before = market.up.log.incarnation
+        late = KeyRecord(
+            key_id="late", digest="0" * 64, tenant="late", scopes=["app"], at_us=1, by="test"
+        )
+        async with LogHold(kafka.hold_file).writing():
+            replaced = asyncio.create_task(market.up.recycle())
+            await asyncio.sleep(2.0)
+            assert market.up.log.incarnation == before
+            async with LogProducer(replace(kafka, hold_file="")) as producer:
+                await producer.publish(KEYS, [late])
+        await replaced
+        assert market.up.log.incarnation != before
+        found = await latest(kafka, KEYS)
+        assert found["late"][0] == late

@@ -10,43 +10,28 @@ from __future__ import annotations
 from typing import Any
 
 import msgspec
-from msgspec import Raw, Struct
+from msgspec import Raw
 
 from bidding.errors import BadRequest
+from broker.providers.anthropic_answers import StreamReader, WholeReader
 from broker.providers.base import (
     Reader,
     Seat,
     WireCall,
-    count,
-    filtered,
     loose_json,
-    malformed,
-    truncated,
 )
-from broker.providers.base import usage_of as _usage_of
-from broker.providers.failures import SellerError, error_from, failed, read_error
+from broker.providers.failures import failed, read_error
 from broker.providers.model_rules import rules_for, sampling
-from broker.providers.sse import LineTooLong, SseParser
-from broker.providers.whole import WholeBody
-from broker.wire.json_guard import ABSENT, present
 from broker.wire.neutral import (
-    Event,
     Failed,
-    Finish,
-    FinishReason,
     Image,
     Message,
     NeutralRequest,
     Part,
-    Started,
     Text,
-    TextDelta,
-    ThinkingDelta,
     ToolCall,
-    ToolCallDelta,
     ToolChoice,
     ToolResult,
-    Usage,
 )
 
 API_VERSION = "2023-06-01"
@@ -61,16 +46,6 @@ _encode = msgspec.json.Encoder().encode
 _CACHE = {"type": "ephemeral"}
 _EMPTY_SCHEMA = Raw(b'{"type":"object","properties":{}}')
 _JSON_ONLY = "Answer with a single JSON object and nothing else."
-
-FINISHES: dict[str, FinishReason] = {
-    "end_turn": "stop",
-    "stop_sequence": "stop",
-    "pause_turn": "stop",
-    "max_tokens": "length",
-    "model_context_window_exceeded": "length",
-    "tool_use": "tool_calls",
-    "refusal": "content_filter",
-}
 
 
 def build_body(
@@ -243,230 +218,6 @@ def _block(part: Part) -> dict[str, Any]:
     if part.signature is None:
         return {"type": "text", "text": part.text}
     return {"type": "thinking", "thinking": part.text, "signature": part.signature}
-
-
-class _BlockIn(Struct):
-    type: str = ""
-    text: str | None = None
-    thinking: str | None = None
-    signature: str | None = None
-    data: str | None = None
-    id: str | None = None
-    name: str | None = None
-    input: Raw = ABSENT
-
-
-class _DeltaIn(Struct):
-    type: str = ""
-    text: str | None = None
-    thinking: str | None = None
-    signature: str | None = None
-    partial_json: str | None = None
-    stop_reason: str | None = None
-    stop_sequence: str | None = None
-
-
-class _MessageIn(Struct):
-    id: str = ""
-    model: str = ""
-    content: list[_BlockIn] | None = None
-    stop_reason: str | None = None
-    stop_sequence: str | None = None
-    usage: Raw = ABSENT
-    type: str = ""
-    error: Raw = ABSENT
-
-
-class _EventIn(Struct):
-    type: str = ""
-    index: int = 0
-    message: _MessageIn | None = None
-    content_block: _BlockIn | None = None
-    delta: _DeltaIn | None = None
-    usage: Raw = ABSENT
-    error: Raw = ABSENT
-
-
-_events = msgspec.json.Decoder(_EventIn)
-_messages_in = msgspec.json.Decoder(_MessageIn)
-
-
-class _Counts:
-    """Usage as it adds up over a stream: later figures replace earlier ones."""
-
-    __slots__ = ("_seen",)
-
-    def __init__(self) -> None:
-        self._seen: dict[str, Any] = {}
-
-    def take(self, raw: Raw) -> None:
-        value = loose_json(raw)
-        if isinstance(value, dict):
-            self._seen.update({k: v for k, v in value.items() if v is not None})
-
-    def usage(self) -> Usage | None:
-        seen = self._seen
-        fresh = count(seen.get("input_tokens"))
-        read = count(seen.get("cache_read_input_tokens", 0)) or 0
-        written = count(seen.get("cache_creation_input_tokens", 0)) or 0
-        if fresh is None:
-            return None
-        details = seen.get("output_tokens_details")
-        reasoning = details.get("thinking_tokens", 0) if isinstance(details, dict) else 0
-        return _usage_of(
-            fresh + read + written,
-            seen.get("output_tokens"),
-            cached=read,
-            written=written,
-            reasoning=reasoning,
-        )
-
-
-def _error_in(raw: Raw) -> SellerError:
-    return error_from(loose_json(raw))
-
-
-class StreamReader:
-    """Reads a stream of message events."""
-
-    def __init__(self) -> None:
-        self._sse = SseParser()
-        self._counts = _Counts()
-        self._calls: dict[int, int] = {}
-        self._finished = False
-        self._wrote = False
-        self._over = False
-
-    @property
-    def done(self) -> bool:
-        return self._over
-
-    def feed(self, piece: bytes) -> list[Event]:
-        out: list[Event] = []
-        if self._over:
-            return out
-        try:
-            frames = self._sse.feed(piece)
-        except LineTooLong:
-            self._over = True
-            return [malformed("line too long")]
-        for frame in frames:
-            try:
-                event = _events.decode(frame.data)
-            except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
-                self._over = True
-                out.append(malformed("event", frame.data))
-                break
-            self._take(event, out)
-            if self.done:
-                break
-        return out
-
-    def close(self) -> list[Event]:
-        out: list[Event] = []
-        if not self._over:
-            self._end(out)
-        return out
-
-    def _end(self, out: list[Event]) -> None:
-        self._over = True
-        if not self._finished:
-            out.append(truncated("stream without stop reason"))
-            return
-        usage = self._counts.usage()
-        if usage is not None:
-            out.append(usage)
-
-    def _take(self, event: _EventIn, out: list[Event]) -> None:
-        kind = event.type
-        if kind == "content_block_delta":
-            if event.delta is not None and not self._finished:
-                self._delta(event.index, event.delta, out)
-        elif kind == "content_block_start":
-            if event.content_block is not None and not self._finished:
-                self._start(event.index, event.content_block, out)
-        elif kind == "message_start":
-            message = event.message or _MessageIn()
-            self._counts.take(message.usage)
-            out.append(Started(message.id, message.model))
-        elif kind == "message_delta":
-            self._counts.take(event.usage)
-            delta = event.delta
-            if delta is not None and delta.stop_reason and not self._finished:
-                self._finished = True
-                reason = FINISHES.get(delta.stop_reason, "stop")
-                if reason == "content_filter" and not self._wrote:
-                    self._over = True
-                    out.append(filtered())
-                else:
-                    out.append(Finish(reason, 0, delta.stop_sequence))
-        elif kind == "message_stop":
-            self._end(out)
-        elif kind == "error":
-            self._over = True
-            out.append(failed(0, _error_in(event.error)))
-
-    def _start(self, index: int, block: _BlockIn, out: list[Event]) -> None:
-        self._wrote = self._wrote or block.type == "tool_use" or bool(block.text)
-        if block.type == "tool_use" and index not in self._calls:
-            at = self._calls[index] = len(self._calls)
-            out.append(ToolCallDelta(at, block.id or f"toolu_{at}", block.name or ""))
-        elif block.type == "redacted_thinking":
-            out.append(ThinkingDelta(redacted=block.data or ""))
-        elif block.text:
-            out.append(TextDelta(block.text))
-
-    def _delta(self, index: int, delta: _DeltaIn, out: list[Event]) -> None:
-        if delta.text:
-            self._wrote = True
-            out.append(TextDelta(delta.text))
-        elif delta.partial_json:
-            at = self._calls.get(index)
-            if at is not None:
-                out.append(ToolCallDelta(at, arguments=delta.partial_json))
-        elif delta.thinking:
-            out.append(ThinkingDelta(delta.thinking))
-        elif delta.signature:
-            out.append(ThinkingDelta(signature=delta.signature))
-
-
-class WholeReader(WholeBody):
-    """Reads one message."""
-
-    def read(self, body: bytes) -> list[Event]:
-        message = _messages_in.decode(body)
-        if message.type == "error" or present(message.error) is not None:
-            return [failed(0, _error_in(message.error))]
-        if message.content is None:
-            return [malformed("no content")]
-        out: list[Event] = [Started(message.id, message.model)]
-        n_calls = 0
-        for block in message.content:
-            if block.type == "tool_use":
-                arguments = "{}" if present(block.input) is None else bytes(block.input).decode()
-                out.append(
-                    ToolCallDelta(
-                        n_calls, block.id or f"toolu_{n_calls}", block.name or "", arguments
-                    )
-                )
-                n_calls += 1
-            elif block.type == "thinking":
-                out.append(ThinkingDelta(block.thinking or "", block.signature))
-            elif block.type == "redacted_thinking":
-                out.append(ThinkingDelta(redacted=block.data or ""))
-            elif block.text:
-                out.append(TextDelta(block.text))
-        if not message.stop_reason:
-            return [*out, truncated("no stop reason")]
-        if not message.content and message.stop_reason == "refusal":
-            return [filtered()]
-        if not message.content and message.stop_reason != "end_turn":
-            return [malformed("empty content")]
-        out.append(Finish(FINISHES.get(message.stop_reason, "stop"), 0, message.stop_sequence))
-        counts = _Counts()
-        counts.take(message.usage)
-        usage = counts.usage()
-        return out if usage is None else [*out, usage]
 
 
 class AnthropicDialect:

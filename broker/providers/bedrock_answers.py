@@ -9,8 +9,9 @@ from msgspec import Raw, Struct
 
 from bidding.outcome import FailureClass
 from broker.providers.base import count, filtered, loose_json, malformed, truncated, usage_of
-from broker.providers.event_stream import BadFrame, EventMessage, EventStreamParser
+from broker.providers.event_stream import EventMessage, EventStreamParser
 from broker.providers.failures import error_from, failed, read_error
+from broker.providers.streamed import StreamedBody
 from broker.providers.whole import WholeBody
 from broker.wire.json_guard import ABSENT, present
 from broker.wire.neutral import (
@@ -106,47 +107,27 @@ def _end(word: str, stop: bool, wrote: bool) -> Event:
     return Finish("tool_calls" if reason == "stop" and stop else reason)
 
 
-class StreamReader:
+class StreamReader(StreamedBody[EventMessage]):
     """Reads the messages of `ConverseStream`."""
 
     def __init__(self) -> None:
-        self._frames = EventStreamParser()
+        super().__init__(EventStreamParser())
         self._calls: dict[int, int] = {}
         self._usage: Usage | None = None
         self._begun = False
         self._wrote = False
         self._finished = False
-        self._over = False
 
-    @property
-    def done(self) -> bool:
-        return self._over
+    def bytes_of(self, frame: EventMessage) -> bytes:
+        return frame.payload
 
-    def feed(self, piece: bytes) -> list[Event]:
-        out: list[Event] = []
-        if self._over:
-            return out
-        try:
-            messages = self._frames.feed(piece)
-        except BadFrame as error:
-            self._over = True
-            return [malformed(f"frame: {error}")]
-        for message in messages:
-            if not self._take(message, out):
-                self._over = True
-                break
-        return out
-
-    def close(self) -> list[Event]:
-        if self._over:
-            return []
-        self._over = True
+    def end(self) -> list[Event]:
         if not self._finished:
             return [truncated("stream without stop reason" if self._begun else "empty stream")]
         return [] if self._usage is None else [self._usage]
 
-    def _take(self, message: EventMessage, out: list[Event]) -> bool:
-        headers, payload = message
+    def take(self, frame: EventMessage, out: list[Event]) -> bool:
+        headers, payload = frame
         kind = headers.get(":event-type", "")
         if headers.get(":message-type", "event") != "event":
             name = headers.get(":exception-type") or headers.get(":error-code") or ""
@@ -154,11 +135,7 @@ class StreamReader:
             text = error.message or headers.get(":error-message", "")
             out.append(failed(0, error._replace(kind=error.kind or name, message=text)))
             return False
-        try:
-            event = _deltas.decode(payload)
-        except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
-            out.append(malformed("event", payload))
-            return False
+        event = _deltas.decode(payload)
         self._begun = True
         if kind == "messageStart":
             out.append(Started())
@@ -174,8 +151,8 @@ class StreamReader:
         elif kind == "metadata":
             self._usage = usage_in(loose_json(event.usage))
             if self._finished and self._usage is not None:
-                self._over = True
                 out.append(self._usage)
+                return False
         return True
 
     def _start(self, event: _Delta, out: list[Event]) -> None:

@@ -10,7 +10,8 @@ from msgspec import Raw, Struct
 from bidding.outcome import FailureClass
 from broker.providers.base import count, loose_json, malformed, truncated, usage_of
 from broker.providers.failures import error_from, failed, read_error
-from broker.providers.sse import LineTooLong, SseParser
+from broker.providers.sse import ServerEvent
+from broker.providers.streamed import StreamedEvents
 from broker.providers.whole import WholeBody
 from broker.wire.json_guard import ABSENT, present
 from broker.wire.neutral import (
@@ -117,46 +118,20 @@ def _end(word: str) -> Event:
     return Finish(FINISHES.get(word, "stop"))
 
 
-class StreamReader:
+class StreamReader(StreamedEvents):
     """Reads the events of a streamed chat."""
 
     def __init__(self) -> None:
-        self._sse = SseParser()
+        super().__init__()
         self._calls: dict[int, int] = {}
         self._begun = False
-        self._over = False
 
-    @property
-    def done(self) -> bool:
-        return self._over
+    def take(self, frame: ServerEvent, out: list[Event]) -> bool:
+        if frame.data in (b"", b"[DONE]"):
+            return True
+        return self._take(_events.decode(frame.data), frame.data, out)
 
-    def feed(self, piece: bytes) -> list[Event]:
-        out: list[Event] = []
-        if self._over:
-            return out
-        try:
-            frames = self._sse.feed(piece)
-        except LineTooLong:
-            self._over = True
-            return [malformed("line too long")]
-        for frame in frames:
-            if frame.data in (b"", b"[DONE]"):
-                continue
-            try:
-                event = _events.decode(frame.data)
-            except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
-                self._over = True
-                out.append(malformed("event", frame.data))
-                break
-            if not self._take(event, frame.data, out):
-                self._over = True
-                break
-        return out
-
-    def close(self) -> list[Event]:
-        if self._over:
-            return []
-        self._over = True
+    def end(self) -> list[Event]:
         return [truncated("stream without message-end" if self._begun else "empty stream")]
 
     def _take(self, event: _Event, data: bytes, out: list[Event]) -> bool:

@@ -15,7 +15,8 @@ from msgspec import Raw, Struct
 from bidding.outcome import FailureClass
 from broker.providers.base import filtered, loose_json, malformed, truncated, usage_of
 from broker.providers.failures import error_from, failed, read_error
-from broker.providers.sse import LineTooLong, SseParser
+from broker.providers.sse import ServerEvent
+from broker.providers.streamed import StreamedEvents
 from broker.providers.whole import WholeBody
 from broker.wire.json_guard import ABSENT, present
 from broker.wire.neutral import (
@@ -191,44 +192,17 @@ def _whole(value: Any) -> int:
     return value if isinstance(value, int) and not isinstance(value, bool) and value > 0 else 0
 
 
-class StreamReader:
+class StreamReader(StreamedEvents):
     """Reads the events of `streamGenerateContent?alt=sse`."""
 
     def __init__(self) -> None:
-        self._sse = SseParser()
+        super().__init__()
         self._progress = _Progress()
-        self._over = False
 
-    @property
-    def done(self) -> bool:
-        return self._over
+    def take(self, frame: ServerEvent, out: list[Event]) -> bool:
+        return not frame.data or self._progress.take(_decoder.decode(frame.data), out)
 
-    def feed(self, piece: bytes) -> list[Event]:
-        out: list[Event] = []
-        if self._over:
-            return out
-        try:
-            frames = self._sse.feed(piece)
-        except LineTooLong:
-            self._over = True
-            return [malformed("line too long")]
-        for frame in frames:
-            if not frame.data:
-                continue
-            try:
-                going = self._progress.take(_decoder.decode(frame.data), out)
-            except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
-                going = False
-                out.append(malformed("event", frame.data))
-            if not going:
-                self._over = True
-                break
-        return out
-
-    def close(self) -> list[Event]:
-        if self._over:
-            return []
-        self._over = True
+    def end(self) -> list[Event]:
         progress = self._progress
         if not progress.complete:
             if not progress.begun:

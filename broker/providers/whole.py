@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
+
 import msgspec
 
 from broker.providers.base import malformed, truncated
 from broker.wire.neutral import Event
 
 
-class WholeBody:
+class WholeBody(ABC):
     """Collects a body; a subclass says in `read` what it means.
 
     `read` may raise what decoders raise; that becomes the event it deserves.
@@ -37,6 +39,6 @@ class WholeBody:
             cut = "truncated" in str(error)
             return [truncated("body cut short") if cut else malformed(kind, body)]
 
+    @abstractmethod
     def read(self, body: bytes) -> list[Event]:
         """The events of a whole body."""
-        raise NotImplementedError

@@ -18,6 +18,7 @@ from broker.providers.calling import wire_call
 from broker.providers.cohere_answers import StreamReader, WholeReader
 from broker.providers.failures import failed, read_error
 from broker.providers.model_rules import rules_for, sampling
+from broker.providers.openai_parts import content_part, tool_results
 from broker.providers.quirks import quirks_of
 from broker.wire.neutral import (
     Failed,
@@ -27,7 +28,6 @@ from broker.wire.neutral import (
     Part,
     Text,
     ToolCall,
-    ToolResult,
 )
 
 _EMPTY_SCHEMA = msgspec.Raw(b'{"type":"object","properties":{}}')
@@ -101,7 +101,7 @@ def _messages(messages: tuple[Message, ...]) -> list[dict[str, Any]]:
     out: list[dict[str, Any]] = []
     for message in messages:
         if message.role == "tool":
-            _results(message.parts, out)
+            tool_results(message.parts, out)
         elif message.role == "assistant":
             out.append(_assistant(message.parts))
         else:
@@ -112,16 +112,7 @@ def _messages(messages: tuple[Message, ...]) -> list[dict[str, Any]]:
 def _content(parts: tuple[Part, ...]) -> Any:
     if len(parts) == 1 and isinstance(parts[0], Text):
         return parts[0].text
-    return [_part(p) for p in parts if isinstance(p, Text | Image)]
-
-
-def _part(part: Text | Image) -> dict[str, Any]:
-    if isinstance(part, Text):
-        return {"type": "text", "text": part.text}
-    image: dict[str, Any] = {"url": part.url or f"data:{part.media_type};base64,{part.data}"}
-    if part.detail is not None:
-        image["detail"] = part.detail
-    return {"type": "image_url", "image_url": image}
+    return [content_part(p) for p in parts if isinstance(p, Text | Image)]
 
 
 def _assistant(parts: tuple[Part, ...]) -> dict[str, Any]:
@@ -144,19 +135,6 @@ def _assistant(parts: tuple[Part, ...]) -> dict[str, Any]:
     else:
         message["content"] = text
     return message
-
-
-def _results(parts: tuple[Part, ...], out: list[dict[str, Any]]) -> None:
-    """One `tool` message a result. Images, which may not stand there, follow as the user's."""
-    images: list[dict[str, Any]] = []
-    for part in parts:
-        if not isinstance(part, ToolResult):
-            continue
-        text = "\n".join(p.text for p in part.parts if isinstance(p, Text))
-        out.append({"role": "tool", "tool_call_id": part.call_id, "content": text})
-        images += [_part(p) for p in part.parts if isinstance(p, Image)]
-    if images:
-        out.append({"role": "user", "content": images})
 
 
 class CohereDialect:

@@ -16,6 +16,7 @@ from broker.providers.calling import wire_call
 from broker.providers.failures import failed, read_error
 from broker.providers.model_rules import led_by_user, rules_for, sampling
 from broker.providers.openai_answers import StreamReader, WholeReader
+from broker.providers.openai_parts import content_part, tool_results
 from broker.providers.quirks import Quirks, quirks_of
 from broker.wire.neutral import (
     Failed,
@@ -25,7 +26,6 @@ from broker.wire.neutral import (
     Part,
     Text,
     ToolCall,
-    ToolResult,
 )
 
 _encode = msgspec.json.Encoder().encode
@@ -145,11 +145,11 @@ def _messages(messages: tuple[Message, ...], system: str) -> list[dict[str, Any]
                 plain["name"] = message.name
             out.append(plain)
         elif message.role == "tool":
-            _tool_results(parts, out)
+            tool_results(parts, out)
         elif message.role == "assistant":
             out.append(_assistant(parts))
         else:
-            content = [_part(p) for p in parts if isinstance(p, Text | Image)]
+            content = [content_part(p) for p in parts if isinstance(p, Text | Image)]
             plain = {"role": role, "content": content or ""}
             if message.name is not None:
                 plain["name"] = message.name
@@ -169,28 +169,6 @@ def _assistant(parts: tuple[Part, ...]) -> dict[str, Any]:
     if calls:
         message["tool_calls"] = calls
     return message
-
-
-def _tool_results(parts: tuple[Part, ...], out: list[dict[str, Any]]) -> None:
-    """One `tool` message a result. Images, which may not stand there, follow as the user's."""
-    images: list[dict[str, Any]] = []
-    for part in parts:
-        if not isinstance(part, ToolResult):
-            continue
-        text = "\n".join(p.text for p in part.parts if isinstance(p, Text))
-        out.append({"role": "tool", "tool_call_id": part.call_id, "content": text})
-        images.extend(_part(p) for p in part.parts if isinstance(p, Image))
-    if images:
-        out.append({"role": "user", "content": images})
-
-
-def _part(part: Text | Image) -> dict[str, Any]:
-    if isinstance(part, Text):
-        return {"type": "text", "text": part.text}
-    image: dict[str, Any] = {"url": part.url or f"data:{part.media_type};base64,{part.data}"}
-    if part.detail is not None:
-        image["detail"] = part.detail
-    return {"type": "image_url", "image_url": image}
 
 
 class OpenAIDialect:

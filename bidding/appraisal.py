@@ -100,6 +100,12 @@ class Appraiser:
         self.n_labels = 0
         self.n_repeated = 0
 
+    def steer(self, params: Params) -> None:
+        """Go on under other params: class prices move by them from now on."""
+        self.params = params
+        for task in self._tasks.values():
+            task.pricer.params = params.pacing
+
     def fold_decision(self, settled: Settled, position: Position) -> None:
         """Take in a settled decision."""
         task = self._task(settled.task)

@@ -56,18 +56,18 @@ def decide(
     session = None
     if request.incumbent is not None:
         session = session_of(view, slate, request, params)
-    ceiling = ceiling_nusd(request)
+    ceiling = _ceiling_nusd(request)
     n_ranked = min(params.choice.n_ranked, len(slate.row_list))
     if not n_ranked:
         return _nobody(view, slate, params, seed, policy, session)
     if view.kernel is not None and type(policy) is Priced:
         ranking = _scanned(view.kernel, slate, request, session, ceiling, n_ranked)
     else:
-        ranking = ranked(policy, slate, request, params, seed, session, ceiling, n_ranked)
+        ranking = _ranked(policy, slate, request, params, seed, session, ceiling, n_ranked)
     cost, scores, told, n_above = ranking
     n_bids = len(slate.row_list) - n_above
     told_bids = told[: min(n_ranked, n_bids)]
-    bids = [bid_of(slate, one) for one in told_bids]
+    bids = [_bid(slate, one) for one in told_bids]
     propensity: float | None = None if policy.draws else 1.0
     if bids and policy.explores and not request.sla.strict and session is None:
         places = [int(one[0]) for one in told_bids]
@@ -94,13 +94,13 @@ def decide(
         feasible=slate.feasible and bool(bids),
         quality_price_nusd=slate.quality_price_nusd,
         punctuality_price_nusd=slate.punctuality_price_nusd,
-        best=bid_of(slate, told[-2]) if bids else None,
-        cheapest=bid_of(slate, told[-1]) if bids else None,
+        best=_bid(slate, told[-2]) if bids else None,
+        cheapest=_bid(slate, told[-1]) if bids else None,
         switch=None if session is None else switch_of(slate, session, bids, cost, scores),
     )
 
 
-def ceiling_nusd(request: BidRequest) -> float:
+def _ceiling_nusd(request: BidRequest) -> float:
     """Most the request may cost; a reserve that is not a number lets nobody bid."""
     cap = request.sla.max_cost_usd
     return request.reserve_nusd if cap is None else min(request.reserve_nusd, cap * NUSD_PER_USD)
@@ -139,7 +139,7 @@ def _scanned(
     return cost, scores, out.tolist(), n_above
 
 
-def ranked(
+def _ranked(
     policy: Policy,
     slate: Slate,
     request: BidRequest,
@@ -189,7 +189,7 @@ def _first(scores: Floats, cost: Floats, n: int) -> list[int]:
     return [i for _, _, i in found]
 
 
-def bid_of(slate: Slate, told: list[float]) -> Bid:
+def _bid(slate: Slate, told: list[float]) -> Bid:
     place, score, cost, good, on_time = told
     row = slate.row_list[int(place)]
     return Bid(slate.offer_ids[row], row, score, cost, good, on_time)

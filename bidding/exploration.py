@@ -14,7 +14,6 @@ Propensities are exact: shares and counts are known before anything is drawn.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
 
 from bidding.columns import Floats
 from bidding.decision import Bid
@@ -24,15 +23,6 @@ from bidding.params import ExplorationParams
 from bidding.request import Sla
 from bidding.slate import Slate
 from bidding.units import NUSD_PER_USD
-
-
-class Lots(NamedTuple):
-    """Who may be drawn, as places on the slate, and with which shares of requests."""
-
-    safe: list[int]
-    share: float
-    fresh: list[int]
-    burn_in: float
 
 
 def explore(
@@ -59,10 +49,20 @@ def explore(
     float
         Probability with which this winner was chosen.
     """
-    lots = lots_of(slate, sla, params, bids, places, cost, scores)
-    if lots is None:
+    first = bids[0]
+    total = params.share + params.burn_in_share
+    if total <= 0.0:
         return bids, 1.0
-    safe, share, fresh, burn_in = lots
+    worst = first.score_nusd + params.max_loss_usd * NUSD_PER_USD
+    dearest = first.cost_nusd * (1.0 + params.max_spend_share / total)
+    safe = _safe(slate, sla, params, bids, places, worst, dearest)
+    fresh = [
+        i for i in slate.newcomers if scores[i] <= worst and cost[i] <= dearest and i != places[0]
+    ]
+    share = params.share if len(safe) > 1 else 0.0
+    burn_in = params.burn_in_share if fresh else 0.0
+    if share + burn_in <= 0.0:
+        return bids, 1.0
     drawn = uniform(seed, 0)
     chosen = places[0]
     if drawn < share:
@@ -80,31 +80,6 @@ def explore(
         at = places.index(chosen)
         return [bids[at], *bids[:at], *bids[at + 1 :]], propensity
     return [_bid_at(slate, chosen, cost, scores), *bids[:-1]], propensity
-
-
-def lots_of(
-    slate: Slate,
-    sla: Sla,
-    params: ExplorationParams,
-    bids: list[Bid],
-    places: Sequence[int],
-    cost: Floats,
-    scores: Floats,
-) -> Lots | None:
-    """Who may be drawn in the best bid's place; None where nobody is. Arguments as `explore`."""
-    first = bids[0]
-    total = params.share + params.burn_in_share
-    if total <= 0.0:
-        return None
-    worst = first.score_nusd + params.max_loss_usd * NUSD_PER_USD
-    dearest = first.cost_nusd * (1.0 + params.max_spend_share / total)
-    safe = _safe(slate, sla, params, bids, places, worst, dearest)
-    fresh = [
-        i for i in slate.newcomers if scores[i] <= worst and cost[i] <= dearest and i != places[0]
-    ]
-    share = params.share if len(safe) > 1 else 0.0
-    burn_in = params.burn_in_share if fresh else 0.0
-    return Lots(safe, share, fresh, burn_in) if share + burn_in > 0.0 else None
 
 
 def _safe(

@@ -2,24 +2,29 @@
 
 A decision records the probability of what it bought. To say what another policy would have done
 one needs the whole law: every offer that could have won, how likely, and what was believed of it.
-This is the auction again up to its draw, by the array path, which decides as the compiled one.
+It is found by asking the auction itself, with seeds chosen so that every lot is drawn, until the
+propensities of the winners seen add up to one.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
+from typing import Final
 
 import numpy as np
 
-from bidding.auction import BROKER, bid_of, ceiling_nusd, ranked
+from bidding.auction import decide
 from bidding.columns import Floats
-from bidding.exploration import lots_of
+from bidding.decision import Decision
+from bidding.draws import seed_with, uniform
 from bidding.params import Params
-from bidding.prompted import for_prompt
 from bidding.request import BidRequest
-from bidding.slate import slate_for
-from bidding.switching import session_of
 from bidding.view import MarketView
+
+_N_CELLS: Final = 128
+_MOST_TRIES: Final = 4096
+_WHOLE: Final = 1.0 - 1e-9
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,8 +54,8 @@ class Odds:
         return self.offers.index(offer) if offer in self.offers else None
 
 
-_NOTHING = np.zeros(0)
-NOBODY = Odds((), _NOTHING, _NOTHING, _NOTHING, _NOTHING, _NOTHING, _NOTHING, 0)
+_NOTHING: Final = np.zeros(0)
+NOBODY: Final = Odds((), _NOTHING, _NOTHING, _NOTHING, _NOTHING, _NOTHING, _NOTHING, 0)
 
 
 def odds_of(view: MarketView, request: BidRequest, params: Params) -> Odds:
@@ -59,42 +64,62 @@ def odds_of(view: MarketView, request: BidRequest, params: Params) -> Odds:
     Notes
     -----
     `odds_of(...).of(winner)` is the propensity that `decide` records of its winner, whatever the
-    seed.
+    seed. One decision where nothing is explored, some ten where something is.
     """
-    slate = slate_for(view, request, params)
-    if request.features:
-        slate = for_prompt(slate, request.features, request.sla)
-    session = None
-    if request.incumbent is not None:
-        session = session_of(view, slate, request, params)
-    n_ranked = min(params.choice.n_ranked, len(slate.row_list))
-    if not n_ranked:
+    best = decide(view, request, params, _PLAIN)
+    if best.winner is None:
         return NOBODY
-    cost, scores, told, n_above = ranked(
-        BROKER, slate, request, params, 0, session, ceiling_nusd(request), n_ranked
-    )
-    n_bids = len(slate.row_list) - n_above
-    bids = [bid_of(slate, one) for one in told[: min(n_ranked, n_bids)]]
-    if not bids:
-        return NOBODY
-    places = [int(one[0]) for one in told[: len(bids)]]
-    chances = {places[0]: 1.0}
-    if not request.sla.strict and session is None:
-        lots = lots_of(slate, request.sla, params.exploration, bids, places, cost, scores)
-        if lots is not None:
-            chances[places[0]] -= lots.share + lots.burn_in
-            for at in lots.safe if lots.share else ():
-                chances[at] = chances.get(at, 0.0) + lots.share / len(lots.safe)
-            for at in lots.fresh:
-                chances[at] = chances.get(at, 0.0) + lots.burn_in / len(lots.fresh)
-    rows = np.array(list(chances))
+    found = {best.winner.row: best}
+    left = _WHOLE - (best.propensity or 0.0)
+    if left > 0.0:
+        shares = params.exploration
+        for seed in _lots(shares.share, shares.burn_in_share):
+            other = decide(view, request, params, seed)
+            assert other.winner is not None
+            if other.winner.row not in found:
+                found[other.winner.row] = other
+                left -= other.propensity or 0.0
+                if left <= 0.0:
+                    break
+    return _columns(view, request, list(found.values()), best.n_bids)
+
+
+def _columns(view: MarketView, request: BidRequest, found: list[Decision], n_bids: int) -> Odds:
+    bids = [d.winner for d in found if d.winner is not None]
+    chance = np.array([d.propensity for d in found], dtype=np.float64)
+    rows = np.array([b.row for b in bids])
+    good = np.array([b.p_good for b in bids])
+    on_time = np.array([b.p_on_time for b in bids])
+    own_sd = view.task(request.task).quality.own_sd[rows]
+    n_seen = view.quotes.evidence_n[rows] + 1.0
     return Odds(
-        offers=tuple(slate.offer_ids[slate.row_list[i]] for i in chances),
-        probability=np.array(list(chances.values())),
-        cost_nusd=cost[rows],
-        p_good=slate.p_good[rows],
-        p_good_sd=slate.p_good_sd[rows],
-        p_on_time=slate.p_on_time[rows],
-        p_on_time_sd=slate.p_on_time_sd[rows],
+        offers=tuple(b.offer for b in bids),
+        probability=chance / chance.sum(),
+        cost_nusd=np.array([b.cost_nusd for b in bids]),
+        p_good=good,
+        p_good_sd=good * (1.0 - good) * own_sd,
+        p_on_time=on_time,
+        p_on_time_sd=np.sqrt(on_time * (1.0 - on_time) / n_seen),
         n_bids=n_bids,
     )
+
+
+_PLAIN: Final = seed_with(1.0 - 1e-12, 0)
+"""A seed with which nothing is explored: shares of exploration add up to at most one."""
+
+
+@lru_cache(maxsize=64)
+def _lots(share: float, burn_in: float) -> tuple[int, ...]:
+    """Seeds that draw from each of the two lots, their picks spread evenly."""
+    return (*_spread(0.0, share), *_spread(share, share + burn_in))
+
+
+def _spread(low: float, high: float) -> list[int]:
+    """Seeds whose first uniform is in [low, high) and whose second ones are spread evenly."""
+    if high <= low:
+        return []
+    cells: dict[int, int] = {}
+    for k in range(_MOST_TRIES):
+        seed = seed_with(low + (high - low) * (k + 0.5) / _MOST_TRIES, 0)
+        cells.setdefault(int(uniform(seed, 1) * _N_CELLS), seed)
+    return [cells[i] for i in sorted(cells, key=lambda i: f"{i:010b}"[::-1])]

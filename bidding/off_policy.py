@@ -94,7 +94,7 @@ class Estimate(Struct, frozen=True, kw_only=True):
     supported_share : float
         Share of the other policy's purchases that this one might have made.
     bias : float
-        Outcome less belief, on average, over what the other policy would have bought too.
+        Outcome less belief, on average over what was bought.
     claimed : bool
         Whether the doubly robust estimate may be relied on; otherwise `refused` says why not.
     """
@@ -138,13 +138,12 @@ def estimate(logged: Logged, *, low: float = -math.inf, high: float = math.inf) 
     used = np.where(weight <= MAX_WEIGHT, weight, 0.0)
     ess = _ess(used)
     error = np.where(told, outcome - logged.believed, 0.0)
-    total = float(np.sum(used))
-    bias = float(np.sum(used * error)) / total if total else 0.0
+    n_known = int(np.count_nonzero(told))
+    bias = float(np.sum(error)) / n_known if n_known else 0.0
     unsupported = np.where(share > 0.0, logged.unsupported, 1.0)
     doubt = np.where(share > 0.0, logged.doubt, logged.doubt_all)
     beside = float(np.mean(doubt)) + abs(bias) * float(np.mean(unsupported))
     supported = 1.0 - float(np.mean(unsupported))
-    n_known = int(np.count_nonzero(told))
     refused = _refusal(n_known, ess, supported)
     return Estimate(
         doubly_robust=_bounded(

@@ -155,6 +155,11 @@ class ClassPricer:
         """What is published of every class, by name."""
         return [self._published(name, self._classes[name]) for name in sorted(self._classes)]
 
+    def price_of(self, sla_class: str) -> ClassPrices | None:
+        """What is published of one class; None before its first decision."""
+        state = self._classes.get(sla_class)
+        return None if state is None else self._published(sla_class, state)
+
     def state(self) -> dict[str, list[float]]:
         """Every class's memory as floats; NaN (no target) is written as -1."""
         return {

@@ -19,7 +19,7 @@ from bidding.errors import BadRequest
 from bidding.request import Sla
 from broker.wire.json_guard import decode_strictly
 from broker.wire.neutral import Answer, Embedding, NeutralRequest, Usage
-from broker.wire.openai_chat import Name, error_object
+from broker.wire.openai_shared import Name, error_object
 from broker.wire.surface import ErrorBody, ReplyMeta, StreamEncoder
 
 _TokenId = Annotated[int, Meta(ge=0, le=10_000_000)]

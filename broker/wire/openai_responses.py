@@ -35,8 +35,8 @@ from broker.wire.neutral import (
     ToolChoice,
     ToolResult,
 )
-from broker.wire.openai_chat import Name, PositiveInt, error_object, image_from_data_url
 from broker.wire.openai_responses_out import ResponseStream, Sealed, response_body
+from broker.wire.openai_shared import Name, PositiveInt, error_object, image_from_data_url
 from broker.wire.surface import ErrorBody, ReplyMeta
 
 REFUSED: dict[str, str] = {

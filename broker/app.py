@@ -75,10 +75,30 @@ async def run_gateway(settings: Settings, worker: int = 0) -> None:
         spool = Spool(
             SpoolSettings(path=str(spool_path)), producer, gateway=gateway_id, alarm=_alarm
         )
+        push_producer = LogProducer(settings.kafka)
+        push_spool = Spool(
+            SpoolSettings(
+                path=str(Path(settings.data_dir) / f"push-{worker}.sqlite"),
+                max_memory_records=200_000,
+                max_memory_bytes=64 * 1024 * 1024,
+            ),
+            push_producer,
+            gateway=f"{gateway_id}/push",
+            alarm=_alarm,
+        )
         await spool.start()
+        await push_spool.start()
         stack.push_async_callback(producer.close)
+        stack.push_async_callback(push_producer.close)
         stack.push_async_callback(spool.close)
-        journal = Journal(spool, RecentDecisions(settings.gateway.recent_decisions), metrics, clock)
+        stack.push_async_callback(push_spool.close)
+        journal = Journal(
+            spool,
+            RecentDecisions(settings.gateway.recent_decisions),
+            metrics,
+            clock,
+            push_spool,
+        )
         journal.catalogue(
             CatalogueRecord(at_us=clock.now_us(), catalogue=catalogue, digest=digest_of(catalogue))
         )

@@ -20,8 +20,8 @@ from msgspec import Struct
 from broker.errors import NotAllowed, NotAuthenticated
 from feeds.records import KeyPolicy, KeyRecord
 
-Scope = Literal["app", "analyst", "ops", "seller"]
-SCOPES: Final[tuple[Scope, ...]] = ("app", "analyst", "ops", "seller")
+Scope = Literal["app", "analyst", "ops", "seller", "telemetry"]
+SCOPES: Final[tuple[Scope, ...]] = ("app", "analyst", "ops", "seller", "telemetry")
 PREFIX: Final = "mmb_"
 _NO_DIGEST: Final = "0" * 64
 _ANYTHING: Final = KeyPolicy()

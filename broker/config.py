@@ -47,6 +47,8 @@ class GatewaySettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     host: str = "127.0.0.1"
     port: Port = 8080
     max_body_bytes: Count = 1_048_576
+    max_telemetry_bytes: Count = 16_777_216
+    """Of a body of pushed telemetry, decompressed."""
     body_timeout_s: Seconds = 30.0
     max_in_flight: Count = 2000
     default_deadline_s: Seconds = 600.0

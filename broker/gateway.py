@@ -135,8 +135,8 @@ def caller_of(request: web.Request, scope: Scope) -> Caller:
     return caller
 
 
-async def body_of(request: web.Request) -> bytes:
-    """The whole body, within its time.
+async def body_of(request: web.Request, limit: int | None = None) -> bytes:
+    """The whole body, decompressed, within its time and `limit` (default: the settings').
 
     Raises
     ------
@@ -145,14 +145,27 @@ async def body_of(request: web.Request) -> bytes:
     BodyTooLarge
         Known from its stated length before any of it is read, else once over the limit.
     """
-    limit = request.app[_STATE].settings.gateway.max_body_bytes
-    if (request.content_length or 0) > limit:
-        raise _too_large(request)
+    settings = request.app[_STATE].settings.gateway
+    most = settings.max_body_bytes if limit is None else limit
+    if (request.content_length or 0) > most:
+        raise BodyTooLarge(f"the body is over {most} bytes")
     try:
-        async with asyncio.timeout(request.app[_STATE].settings.gateway.body_timeout_s):
-            return await request.read()
+        async with asyncio.timeout(settings.body_timeout_s):
+            if limit is None:
+                return await request.read()
+            parts, n_bytes = [], 0
+            async for part in request.content.iter_any():
+                n_bytes += len(part)
+                if n_bytes > most:
+                    raise BodyTooLarge(f"the body is over {most} bytes")
+                parts.append(part)
+            return b"".join(parts)
     except TimeoutError as error:
         raise BadRequest("the body did not arrive in time") from error
+    except web.RequestPayloadError as error:
+        raise BadRequest(
+            f"the body cannot be read: {error}", remedy="send it whole, encoded as it says"
+        ) from error
 
 
 def json_response(body: Any, *, status: int = 200) -> web.Response:
@@ -240,6 +253,18 @@ async def post_outcomes(request: web.Request) -> web.Response:
     return json_response(
         {"accepted": n_accepted, "refused": len(refused), "errors": refused[:20]}, status=202
     )
+
+
+async def post_telemetry(request: web.Request) -> web.Response:
+    """`POST /v1/telemetry`: NDJSON of calls made elsewhere; bad lines do not spoil good ones."""
+    state = request.app[_STATE]
+    caller = caller_of(request, "telemetry")
+    hold = await state.tenancy.admit(caller, 0)
+    hold.close(0, 0)
+    body = await body_of(request, state.settings.gateway.max_telemetry_bytes)
+    if not body.strip():
+        raise BadRequest("the body is empty", remedy="send one JSON object a line")
+    return json_response(msgspec.to_builtins(await state.intake.take(body, caller)), status=202)
 
 
 def _status_of(error: dict[str, Any]) -> int:
@@ -349,6 +374,7 @@ ROUTES: Final[tuple[tuple[str, str, Scope | None, Handler], ...]] = (
     ("POST", "/v1/messages/count_tokens", "app", count_tokens),
     ("POST", "/v1/auctions", "app", auctions),
     ("POST", "/v1/outcomes", "app", post_outcomes),
+    ("POST", "/v1/telemetry", "telemetry", post_telemetry),
     ("GET", "/v1/decisions/{id}", "app", get_decision),
     ("GET", "/v1/models", "app", models),
     ("GET", "/v1/market", "app", market),

@@ -21,6 +21,7 @@ from broker.metrics import Metrics
 from broker.page_routes import load_files
 from broker.recent import Flight
 from broker.shared_state import SharedState
+from broker.telemetry import Intake
 from broker.tenancy import Tenancy
 from feeds.clock import Clock
 from feeds.records import DecisionRecord
@@ -58,6 +59,7 @@ class GatewayState:
         self.tenancy = Tenancy(shared, clock)
         self.replayed = replayed
         self.desk = desk
+        self.intake = Intake(market.catalogue, journal, clock)
         self.page_files = load_files()
         self.stream = MarketStream(
             lambda: market_body(market, clock.now_us()), lambda: clock.monotonic_ns() * 1e-9

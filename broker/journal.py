@@ -23,12 +23,22 @@ from feeds.topics import ATTEMPTS, CATALOGUE, DEAD, DECISIONS, FEEDBACK, VIEWS
 
 
 class Journal:
-    """Writes records down: to the spool, to the recent flights, to the metrics."""
+    """Writes records down: to the spool, to the recent flights, to the metrics.
+
+    What others push has a spool of its own, if there is one: however much it is, it neither
+    delays nor displaces what this gateway has seen itself.
+    """
 
     def __init__(
-        self, spool: Spool, recent: RecentDecisions, metrics: Metrics, clock: Clock
+        self,
+        spool: Spool,
+        recent: RecentDecisions,
+        metrics: Metrics,
+        clock: Clock,
+        push_spool: Spool | None = None,
     ) -> None:
         self._spool = spool
+        self._push_spool = push_spool or spool
         self._metrics = metrics
         self._clock = clock
         self.recent = recent
@@ -68,6 +78,23 @@ class Journal:
         """An app reports a call it made itself."""
         self.attempt(record)
         flight.attempts.append(record)
+
+    def pushed(self, record: AttemptRecord) -> None:
+        """Someone tells of a call that was not ours."""
+        self._push_spool.put(ATTEMPTS, record)
+
+    @property
+    def n_pushed_waiting(self) -> int:
+        """Pushed records owed to the log."""
+        stats = self._push_spool.stats
+        return (
+            stats.n_put + stats.n_restored - stats.n_delivered - stats.n_dropped - stats.n_refused
+        )
+
+    def told_by(self, source: str, n_accepted: int, n_refused: int) -> None:
+        """Count what a source has pushed."""
+        self._metrics.telemetry.labels(source, "accepted").inc(n_accepted)
+        self._metrics.telemetry.labels(source, "refused").inc(n_refused)
 
     def dead(self, source: str, payload: bytes, reason: str) -> None:
         """Bytes that an app sent and that could not be used."""

@@ -186,7 +186,9 @@ def _whoever() -> str:
 @app.command()
 def create(
     tenant: Annotated[str, typer.Option(help="Who it is for.")],
-    scope: Annotated[list[str] | None, typer.Option(help="app, analyst, ops, seller.")] = None,
+    scope: Annotated[
+        list[str] | None, typer.Option(help="app, analyst, ops, seller, telemetry.")
+    ] = None,
     label: Annotated[str, typer.Option(help="A word to know it by.")] = "",
     expires: Annotated[str | None, typer.Option(help="After 30s, 15m, 24h, 90d.")] = None,
     policy: Annotated[

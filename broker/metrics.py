@@ -76,6 +76,12 @@ class Metrics:
         self.quotes = Counter(
             "broker_quotes_total", "Quotes taken in from the log.", registry=registry
         )
+        self.telemetry = Counter(
+            "broker_telemetry_events_total",
+            "Pushed telemetry, by source and whether it was taken.",
+            ["source", "verdict"],
+            registry=registry,
+        )
         self.spool_waiting = Gauge(
             "broker_spool_waiting", "Records owed to the log.", registry=registry
         )

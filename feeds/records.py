@@ -41,6 +41,7 @@ class AttemptRecord(Written, tag_field="kind", tag="attempt/1", kw_only=True):
 
     `n` counts the attempts of a decision from 1. `ttft_ms` is None when no token came,
     `waited_ms` is set for timeouts. `usage_estimated` marks tokens we counted ourselves.
+    `pusher` names who told us of a call that was not ours (`source` is `pushed`).
     """
 
     attempt_id: str
@@ -71,6 +72,7 @@ class AttemptRecord(Written, tag_field="kind", tag="attempt/1", kw_only=True):
     reason: str = ""
     hedge: bool = False
     trust: float = 1.0
+    pusher: str = ""
 
     def outcome(self) -> Outcome:
         """The part that estimators fold."""
@@ -280,6 +282,8 @@ class KeyPolicy(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     limits over any 60 seconds; `limit_tpm` counts tokens in and out. `cache_age_s` turns the
     exact response cache on for the key, `cache_any` also for requests that are not
     deterministic. `trim` lets conversations that fit nowhere be shortened, oldest turns first.
+    `source` names whoever pushes telemetry with the key (empty: its tenant), and `trust` is what
+    an event of theirs weighs against one of our own.
     """
 
     sla: Sla | None = None
@@ -291,6 +295,8 @@ class KeyPolicy(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     cache_age_s: Annotated[float, Meta(gt=0, le=31_536_000)] | None = None
     cache_any: bool = False
     trim: bool = False
+    source: Annotated[str, Meta(pattern=r"^[A-Za-z0-9._-]{0,64}$")] = ""
+    trust: Annotated[float, Meta(ge=0.0, le=1.0)] = 0.3
 
 
 class KeyRecord(Written, tag_field="kind", tag="key/1", kw_only=True):

@@ -63,6 +63,8 @@ BY_NAME: Final[dict[str, Topic]] = {t.name: t for t in TOPICS}
 
 def key_of(topic: Topic, record: r.Written) -> bytes:
     """The partitioning key of `record` on `topic`."""
+    if type(record) is r.AttemptRecord:  # by far the most
+        return record.offer.encode()
     if isinstance(record, r.QuoteRecord):
         return record.quote.offer.encode()
     if isinstance(record, r.CalibrationRecord):

@@ -21,6 +21,7 @@ AT_MOST: Final[dict[str, float]] = {
 AT_LEAST: Final[dict[str, float]] = {
     "fold_attempts_per_s": 300_000.0,
     "recorder_events_per_s": 20_000.0,
+    "telemetry_events_per_s": 50_000.0,
 }
 
 

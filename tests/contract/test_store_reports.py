@@ -51,6 +51,7 @@ OLDEST = facts.MONDAY - timedelta(weeks=12)
 CLOCK = ManualClock(facts.T0_US + 5 * HOUR_US // 6)
 DECISIONS_MADE = [facts.decision(i) for i in range(N)]
 ATTEMPTS_MADE = [facts.attempt(i) for i in range(N)]
+SEEN_OURSELVES = [a for a in ATTEMPTS_MADE if a.source != "pushed"]
 SCORES_MADE = [facts.feedback(i) for i in range(N)]
 
 
@@ -192,11 +193,11 @@ async def test_price_history(store: Store) -> None:
 async def test_hour_of_week(store: Store) -> None:
     found = await rows(store, "hour_of_week", min_n=1)
     assert {r["hour_of_week"] for r in found} <= {13, 14}  # Monday, 13:33 on
-    assert sum(r["calls"] for r in found) == N
+    assert sum(r["calls"] for r in found) == len(SEEN_OURSELVES)
     cell = by(found, "offer", "hour_of_week")["p0/m0", 13]
     mine = [
         a.ttft_ms
-        for a in ATTEMPTS_MADE
+        for a in SEEN_OURSELVES
         if a.offer == "p0/m0" and a.ttft_ms is not None and _hour(a.at_us) == 13
     ]
     assert cell["first_tokens"] == len(mine)
@@ -208,8 +209,8 @@ async def test_hour_of_week(store: Store) -> None:
 async def test_season_cells_are_the_rollups(store: Store) -> None:
     cells = await season_cells(store, now=facts.MONDAY, oldest=OLDEST, half_life_weeks=4.0)
     assert cells.offers == sorted(facts.OFFERS)
-    assert cells.n.sum() == pytest.approx(N)
-    mine = [a for a in ATTEMPTS_MADE if a.offer == "p1/m0" and _hour(a.at_us) == 13]
+    assert cells.n.sum() == pytest.approx(len(SEEN_OURSELVES))
+    mine = [a for a in SEEN_OURSELVES if a.offer == "p1/m0" and _hour(a.at_us) == 13]
     logs = np.log([a.ttft_ms for a in mine if a.ttft_ms is not None])
     row = cells.offers.index("p1/m0")
     assert cells.n[row, 13] == pytest.approx(len(mine))
@@ -220,7 +221,7 @@ async def test_season_cells_are_the_rollups(store: Store) -> None:
     later = await season_cells(
         store, now=facts.MONDAY + timedelta(weeks=4), oldest=OLDEST, half_life_weeks=4.0
     )
-    assert later.n.sum() == pytest.approx(N / 2)  # four weeks on, half the weight
+    assert later.n.sum() == pytest.approx(len(SEEN_OURSELVES) / 2)  # four weeks on, half the weight
 
 
 async def test_savings(store: Store) -> None:

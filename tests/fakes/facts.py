@@ -58,7 +58,7 @@ def attempt(i: int, *, at_us: int | None = None) -> AttemptRecord:
         task=("sum", "chat")[i % 2],
         tenant=f"t{i % 3}",
         sla_class=f"t{i % 3}/x",
-        source="probe" if i % 11 == 0 else "gateway",
+        source="probe" if i % 11 == 0 else "pushed" if i % 13 == 5 else "gateway",
         at_us=T0_US + i * 700_001 if at_us is None else at_us,
         started_at_us=T0_US + i * 700_001 - 333_333,
         failure=failure,
@@ -77,6 +77,7 @@ def attempt(i: int, *, at_us: int | None = None) -> AttemptRecord:
         reason="" if failure is FailureClass.OK else f'because\n"{failure}" é \u2028',
         hedge=i % 29 == 0,
         trust=0.5 if i % 11 == 0 else 1.0,
+        pusher="acme" if i % 11 and i % 13 == 5 else "",
     )
 
 

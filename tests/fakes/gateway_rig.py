@@ -47,12 +47,15 @@ from feeds.spool import Spool, SpoolSettings
 
 
 class KeptLog:
-    """Takes what a spool delivers, and keeps it."""
+    """Takes what a spool delivers, and keeps it; takes nothing while `may_take` is not set."""
 
     def __init__(self) -> None:
         self.records: list[Record] = []
+        self.may_take = asyncio.Event()
+        self.may_take.set()
 
     async def deliver(self, messages: Sequence[Message]) -> Delivery:
+        await self.may_take.wait()
         self.records += [decode(m.value) for m in messages]
         return Delivery([None] * len(messages), [], [])
 

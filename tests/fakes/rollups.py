@@ -50,7 +50,8 @@ PAIRS: Final[dict[str, tuple[str, str]]] = {
             sum(ifNull(total_ms > ttft_ms, 0) AND output_tokens >= 2),
             sum(toInt64(round(if(ifNull(total_ms > ttft_ms, 0) AND output_tokens >= 2,
                 log(ifNull(total_ms - ttft_ms, 1) / (output_tokens - 1)) * 1e6, 0))))
-        FROM market_raw.attempts GROUP BY 1, 2, 3 ORDER BY 1, 2, 3
+        FROM market_raw.attempts WHERE source IN ('gateway', 'probe', 'app')
+        GROUP BY 1, 2, 3 ORDER BY 1, 2, 3
         """,
     ),
     "tenant_hours": (

@@ -18,6 +18,7 @@ from rich.table import Table
 
 from analytics import latency_replay
 from analytics.replay import budget_mode
+from analytics.replay.beliefs import default_cache
 from analytics.replay.errors import DatasetMissing, ReplayError
 from analytics.replay.report import ReplayReport, as_json
 from analytics.replay.run import replay
@@ -32,10 +33,18 @@ COLUMNS = (
     ("usd_vs_hull", "× hindsight", "{:.2f}"),
     ("short_windows", "short windows", "{:.1%}"),
     ("gap_closed", "gap closed", "{:.3f}"),
+    ("quality_share", "of best", "{:.3f}"),
+    ("cost_share", "of its cost", "{:.3f}"),
+    ("usd_at_98", "$/1k at 98 %", "{:.3f}"),
+    ("cost_share_for_half_gap", "half gap", "{:.3f}"),
+    ("cost_share_for_80_gap", "80 % gap", "{:.3f}"),
     ("ece", "ECE", "{:.3f}"),
     ("recovery_requests", "recovery", "{:.0f}"),
     ("lost_attempts", "lost", "{:.1f}"),
 )
+
+TABLE_WIDTH = 200
+"""Characters of a table that goes into a file."""
 
 
 def parser() -> argparse.ArgumentParser:
@@ -46,9 +55,9 @@ def parser() -> argparse.ArgumentParser:
     add = found.add_argument
     add("--data", type=Path, required=True, help="folder that may be learnt from")
     add("--test-data", type=Path, help="folder scored on, same layout (default: half of --data)")
-    add("--market", default="zeroeval_wide", help="spring2024, winter2023, zeroeval_wide")
+    add("--market", help="spring2024, winter2023, zeroeval_wide (default: the widest for --set)")
     add("--set", default="gsm", help="quality sets, comma-separated: gsm,math-l5")
-    add("--mode", choices=("online", "latency", "budget"), default="online")
+    add("--mode", choices=("offline", "online", "latency", "budget"), default="online")
     add("--target", type=float, help="promised share of good answers")
     add("--value-usd", type=float, help="worth of a good answer, in place of a promise")
     add("--ttft", type=float, help="deadline for the first token, seconds")
@@ -60,6 +69,7 @@ def parser() -> argparse.ArgumentParser:
     add("--policies", default="", help="only these, comma-separated")
     add("--half", choices=("test", "learning"), default="test", help="half of --data to stream")
     add("--param", action="append", default=[], metavar="GROUP.NAME=VALUE")
+    add("--cache", type=Path, help="folder for fits (default: the user's cache folder)")
     add("--json", action="store_true", help="one JSON object on the last line, nothing else")
     return found
 
@@ -83,6 +93,7 @@ def settings_of(arguments: argparse.Namespace) -> ReplaySettings:
             "seeds": arguments.seeds,
             "requests": arguments.requests,
             "shock": arguments.shock,
+            "cache": arguments.cache or default_cache(),
             "policies": tuple(_names(arguments.policies)),
             "params": params,
         },
@@ -127,7 +138,11 @@ def main(argv: Sequence[str]) -> int:
     except (ReplayError, BadParams, msgspec.ValidationError, msgspec.DecodeError) as error:
         sys.stderr.write(f"broker replay: {error}\n")
         return 2
-    Console().print(as_table(report))
+    shown = Console(width=None if sys.stdout.isatty() else TABLE_WIDTH)
+    shown.print(as_table(report))
+    for row in report.unseen:
+        numbers = ", ".join(f"{k} {v:.3f}" for k, v in row.items() if isinstance(v, float))
+        shown.print(f"{row['learnt']} → {row['unseen']}: {numbers}")
     return 0
 
 
@@ -164,7 +179,8 @@ def as_table(report: ReplayReport) -> Table:
         title += f" · target {report.target:g}"
     if report.shock is not None:
         title += f" · shock: {report.shock}"
-    caption = f"mean over {report.seeds} seeds ± half of the 95 % interval"
+    over = "seeds" if report.n_splits is None else "splits"
+    caption = f"mean over {report.seeds} {over} ± half of the 95 % interval"
     if report.reserve_binding:
         caption += "; the reserve is binding: the promise costs more than it may"
     table = Table(title=title, caption=caption)

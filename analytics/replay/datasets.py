@@ -158,6 +158,10 @@ class DataFolder:
             raise DatasetMissing(f"no market {market!r}; found {sorted({r.market for r in rows})}")
         return found
 
+    def markets(self) -> list[str]:
+        """Names of the markets there are."""
+        return sorted({row.market for row in read_offers(self._path("market", "offers.csv"))})
+
     def thefastest(self) -> LatencySamples:
         return read_thefastest(self._path("thefastest", "samples.csv"))
 

@@ -27,6 +27,12 @@ JSON_FIELDS = (
     "worst_short",
     "lost_attempts",
     "reserve_binding_share",
+    "quality_share",
+    "cost_share",
+    "cost_share_for_half_gap",
+    "cost_share_for_80_gap",
+    "gap_closed_log_cost",
+    "gap_closed_unmixed",
 )
 """Every figure a policy may have; one that does not apply is null."""
 
@@ -46,6 +52,10 @@ class ReplayReport(Struct, frozen=True, kw_only=True):
     best_fixed_quality, ceiling : of the best fixed offer in hindsight
     reserve_binding : whether the broker's price of quality stood at its cap when it ended up
         short, so that the promise could not be had within the stated reserve
+    statistic : what a figure is, and its interval
+    n_splits : halves that were learnt and scored, offline
+    unseen : on kinds of task left out of learning, offline: how far below the best fixed mixture
+        in hindsight, and how well calibrated, before any feedback and after 500 requests
     """
 
     market: str
@@ -62,6 +72,9 @@ class ReplayReport(Struct, frozen=True, kw_only=True):
     best_fixed_quality: float
     params_version: int
     reserve_binding: bool
+    statistic: str = "mean over seeds, 95 % Student interval"
+    n_splits: int | None = None
+    unseen: list[dict[str, Any]] = []
     policies: list[PolicyReport] = field(default_factory=list)
 
     def policy(self, name: str) -> Mapping[str, Interval]:

@@ -10,7 +10,7 @@ from msgspec import Meta, Struct, field
 from bidding.params import Params
 
 Shock = Literal["price", "degrade", "newcomer", "outage"]
-Mode = Literal["online"]
+Mode = Literal["offline", "online"]
 
 
 class ReplaySettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -25,11 +25,17 @@ class ReplaySettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         `data` by a hash of the prompt: one half to learn from, the other to score on.
     half : "test" or "learning"
         Which half streams are made of when `data` is split. Settings are picked on "learning".
+    market : str or None
+        None takes the one that sells most of the sets' models.
     sets : tuple of str
         Quality sets, joined into one stream and one SLA class.
+    mode : "offline" or "online"
+        Everything learnt with full information before the test, or from bandit feedback alone.
+    cache : Path or None
+        Folder for what offline fits led to; None keeps nothing.
     target : float or None
         Promised share of good answers; None promises none and buys by the stated `value_usd`,
-        or by the params' own worth of a good answer.
+        or by the params' own worth of a good answer (offline: 98 % of the best offer's).
     ttft_s : float or None
         Deadline for the first token, seconds, to be met with probability `percentile`.
     feedback : float
@@ -45,7 +51,7 @@ class ReplaySettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     data: Path
     test_data: Path | None = None
     half: Literal["test", "learning"] = "test"
-    market: str = "zeroeval_wide"
+    market: str | None = None
     sets: tuple[str, ...] = ("gsm",)
     mode: Mode = "online"
     target: Annotated[float, Meta(ge=0, le=1)] | None = None
@@ -59,4 +65,5 @@ class ReplaySettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     shock_at: Annotated[float, Meta(gt=0, lt=1)] = 0.5
     n_per_tick: Annotated[int, Meta(ge=1)] = 50
     policies: tuple[str, ...] = ()
+    cache: Path | None = None
     params: Params = field(default_factory=Params)

@@ -12,7 +12,7 @@ mixture's range of cost (linear); negative is above.
 
 from __future__ import annotations
 
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 
@@ -37,6 +37,9 @@ PUBLISH_EVERY: Final = 25
 N_KIND_GROUPS: Final = 4
 
 
+MIN_KINDS: Final = 3
+
+
 class Unseen(NamedTuple):
     """Before any feedback and after 500 requests; ECE likewise."""
 
@@ -46,6 +49,31 @@ class Unseen(NamedTuple):
     gap_after: float
     ece_before: float
     ece_after: float
+
+
+def unseen_kinds(problem: Problem) -> list[dict[str, Any]]:
+    """Every ordered pair of the problem's sets, and left-out kinds within each set."""
+    tasks = np.array(problem.questions.task)
+    parts = {name: problem.take(tasks == name) for name in sorted(set(tasks.tolist()))}
+    found: list[dict[str, Any]] = [
+        {"learnt": first, "unseen": second, **new_set(known, other)._asdict()}
+        for first, known in parts.items()
+        for second, other in parts.items()
+        if first != second and known.input_usd is not None
+    ]
+    for name, part in parts.items():
+        if len(set(part.questions.kinds)) >= MIN_KINDS:
+            shortfall, gap, ece = new_kinds(part)
+            found.append(
+                {
+                    "learnt": f"{name}, other kinds",
+                    "unseen": f"{name}, kinds left out",
+                    "shortfall_before": shortfall,
+                    "gap_before": gap,
+                    "ece_before": ece,
+                }
+            )
+    return found
 
 
 def new_set(known: Problem, unseen: Problem, n_seeds: int = 3) -> Unseen:

@@ -23,6 +23,9 @@ from bidding.market import Catalogue, Model, Offer, PriceList, Provider
 from bidding.units import TOKENS_PER_MTOK, nusd_from_usd
 
 LEAST_COVERAGE = 0.9
+MARKETS = ("zeroeval_wide", "winter2023", "spring2024")
+"""In order of preference where none is named."""
+
 CONTEXT_WINDOW = 1_000_000
 STRONG_CALL_USD = 0.001
 """Price of a strong call where a set has no prices: dollars per 1,000 are then the strong share."""
@@ -34,6 +37,7 @@ class World:
 
     Attributes
     ----------
+    market : the one its offers are of, "" where a set has no prices
     catalogue : what the market book is made of
     questions : the prompts, with task, text and lengths
     model_of : model column of each offer, (n_offers,)
@@ -43,6 +47,7 @@ class World:
     latency_span_s : time from the first to the last of them
     """
 
+    market: str
     catalogue: Catalogue
     questions: QualitySet
     offer_ids: tuple[str, ...]
@@ -77,25 +82,26 @@ class World:
 
 
 def make_world(
-    folder: DataFolder, market: str, questions: QualitySet, *, needs_latency: bool = False
+    folder: DataFolder,
+    market: str | None,
+    questions: QualitySet,
+    *,
+    needs_latency: bool = False,
 ) -> World:
-    """The market called `market` over the prompts of `questions`.
+    """The market called `market` (None: the one that sells most of the models) over `questions`.
 
     Raises
     ------
     DatasetMissing
         When no offer is left; the message says how many were left out and why.
     """
-    priced = [
-        row
-        for row in folder.offers(market)
-        if row.input_usd_per_mtok is not None and row.output_usd_per_mtok is not None
-    ]
     covered = _covered(questions)
+    market = market or _widest_market(folder, covered)
+    priced = _priced(folder, market)
     offers = [row for row in priced if row.quality_model in covered]
     if not offers and len(covered) == 2 and np.isnan(questions.out_tokens).all():
         return _two_model_world(questions, sorted(covered))
-    series, span_s = _latencies(folder, market, offers)
+    series, span_s = latencies(folder, market, offers)
     if needs_latency:
         offers = [row for row in offers if len(series.get(row.offer, ()))]
     if not offers:
@@ -109,6 +115,7 @@ def make_world(
     in_usd = np.array([row.input_usd_per_mtok for row in offers], dtype=np.float64)
     out_usd = np.array([row.output_usd_per_mtok for row in offers], dtype=np.float64)
     return World(
+        market=market,
         catalogue=_catalogue(offers),
         questions=kept,
         offer_ids=tuple(_offer_id(row) for row in offers),
@@ -121,6 +128,23 @@ def make_world(
         ttft_s=tuple(series.get(row.offer, np.zeros(0)) for row in offers),
         latency_span_s=span_s,
     )
+
+
+def _priced(folder: DataFolder, market: str) -> list[OfferRow]:
+    return [
+        row
+        for row in folder.offers(market)
+        if row.input_usd_per_mtok is not None and row.output_usd_per_mtok is not None
+    ]
+
+
+def _widest_market(folder: DataFolder, models: set[str]) -> str:
+    """The market that sells most of `models`; the first of equals."""
+    n_sold = {
+        market: len({row.quality_model for row in _priced(folder, market)} & models)
+        for market in folder.markets()
+    }
+    return max(MARKETS, key=lambda market: n_sold.get(market, -1))
 
 
 def _offer_id(row: OfferRow) -> str:
@@ -147,7 +171,7 @@ def _answered_by_all(questions: QualitySet) -> QualitySet:
     return kept._replace(out_tokens=np.where(missing, means, kept.out_tokens))
 
 
-def _latencies(
+def latencies(
     folder: DataFolder, market: str, offers: Sequence[OfferRow]
 ) -> tuple[dict[str, Floats], float]:
     """Seconds to the first token in time order, per offer; infinite for a failed request.
@@ -200,6 +224,7 @@ def _two_model_world(questions: QualitySet, models: list[str]) -> World:
         for model in models
     ]
     return World(
+        market="",
         catalogue=_catalogue(rows, [int(p) for p in per_call]),
         questions=kept._replace(in_tokens=np.nan_to_num(kept.in_tokens, nan=1.0)),
         offer_ids=tuple(_offer_id(row) for row in rows),

@@ -3,6 +3,7 @@
 FeedError (MarketError)
 ├── BadRecord            cannot be read: to the dead letters, with its reason
 │   └── UnknownVersion   of a later version than this build knows
+├── FetchFailed          a feed's document was not to be had, and what was refused about it
 ├── LogUnavailable       the log does not answer: try again, the spool keeps what is owed
 │   └── LogChanged       the log is a new one and holds nothing of the old: read it from its start
 ├── LogRefused           the log answers no, and will again: configuration
@@ -13,6 +14,8 @@ FeedError (MarketError)
 """
 
 from __future__ import annotations
+
+from typing import Any
 
 from bidding.errors import MarketError
 
@@ -31,6 +34,14 @@ class UnknownVersion(BadRecord):
 
 class Unmakeable(FeedError):
     """A view cannot be made again; the message names what is missing."""
+
+
+class FetchFailed(FeedError):
+    """A feed's document was not to be had; `refusal` is a kind of `feeds.fetch.Refusal`."""
+
+    def __init__(self, refusal: Any, message: str) -> None:
+        super().__init__(message)
+        self.refusal = refusal
 
 
 class LogUnavailable(FeedError):

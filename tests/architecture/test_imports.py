@@ -11,7 +11,7 @@ ROOT = Path(__file__).resolve().parents[2]
 LAYERS = ("bidding", "feeds", "analytics", "broker")
 THIRD_PARTY: dict[str, frozenset[str]] = {
     "bidding": frozenset({"msgspec", "numpy", "scipy", "numba"}),
-    "feeds": frozenset({"msgspec", "numpy", "scipy", "aiokafka", "aiohttp"})
+    "feeds": frozenset({"msgspec", "numpy", "scipy", "aiokafka", "aiohttp", "yarl"})
     | {"feedparser", "genai_prices", "google", "opentelemetry", "zstandard"},
 }
 IMPURE = frozenset(

@@ -33,7 +33,9 @@ from broker.gateway_state import GatewayState
 from broker.journal import Journal
 from broker.live_market import LiveMarket, digest_of
 from broker.metrics import Metrics
+from broker.providers import aws_signature
 from broker.providers.base import Seat
+from broker.providers.capable import installed
 from broker.public_port import PublicPort
 from broker.recent import Flight, RecentDecisions
 from broker.revocation import follow_revocations
@@ -125,6 +127,8 @@ async def run_gateway(settings: Settings, worker: int = 0) -> None:
         await upstream.start()
         stack.push_async_callback(upstream.close)
         dispatcher = dispatcher_of(settings, catalogue, market, journal, upstream, clock)
+        if any(p.wire == "bedrock" and installed(p.wire) for p in catalogue.providers):
+            await asyncio.to_thread(aws_signature.load)
         follow = asyncio.create_task(market.run())
         revoking = asyncio.create_task(follow_revocations(shared, market.keys, spool, clock))
         port = PublicPort(settings.gateway.connections)

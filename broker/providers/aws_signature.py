@@ -1,4 +1,4 @@
-"""AWS's Signature Version 4, by botocore (extra `[bedrock]`, imported when first used).
+"""AWS's Signature Version 4, by botocore (extra `[bedrock]`, imported by `load` or first use).
 
 A key is `ACCESS_KEY_ID:SECRET_ACCESS_KEY[:SESSION_TOKEN]`; one without a colon is a Bedrock API
 key and travels as a bearer token. What is signed is exactly what is sent: the address with its
@@ -52,6 +52,11 @@ def signed(call: WireCall, provider: Provider, key: str | None) -> WireCall:
     auth.SigV4Auth(holder, SERVICE, region_of(provider)).add_auth(made)
     call.headers.update({name: str(value) for name, value in made.headers.items()})
     return call
+
+
+def load() -> None:
+    """Import botocore now: 0.4 s that no request should wait for."""
+    _botocore()
 
 
 @cache

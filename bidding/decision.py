@@ -63,6 +63,9 @@ class Switch(Struct, frozen=True, kw_only=True):
     gain_nusd : float or None
         By how much the winner is better before these costs; None where it stayed or there was
         nothing to compare with.
+    rival, rival_gain_nusd, rival_cost_nusd : str or None, float, float
+        Where it stayed: who would have won without the session, by how much, and what moving
+        there would have cost; None where the incumbent is the best anyway.
     """
 
     incumbent: str
@@ -73,6 +76,9 @@ class Switch(Struct, frozen=True, kw_only=True):
     consistency_nusd: float
     translation_nusd: float
     gain_nusd: float | None
+    rival: str | None = None
+    rival_gain_nusd: float = 0.0
+    rival_cost_nusd: float = 0.0
 
     @property
     def cost_nusd(self) -> float:

@@ -102,6 +102,9 @@ def switch_of(
         translation = extra - consistency
         if held is not None:
             gain = held.score_nusd + session.saved_nusd - (winner.score_nusd - extra)
+    rival, rival_gain, rival_cost = None, 0.0, 0.0
+    if held is not None and not moved:
+        rival, rival_gain, rival_cost = _rival(slate, session, scores)
     return Switch(
         incumbent=session.offer,
         moved=moved,
@@ -111,4 +114,20 @@ def switch_of(
         consistency_nusd=consistency,
         translation_nusd=translation,
         gain_nusd=gain,
+        rival=rival,
+        rival_gain_nusd=rival_gain,
+        rival_cost_nusd=rival_cost,
     )
+
+
+def _rival(slate: Slate, session: Session, scores: Floats) -> tuple[str | None, float, float]:
+    """Who would have won had nothing bound the session: its gain, and what moving there costs."""
+    extra = session.extra_nusd
+    alone = scores - extra if len(extra) else scores.copy()
+    alone[session.place] += session.saved_nusd
+    best = int(alone.argmin())
+    gain = alone.item(session.place) - alone.item(best)
+    if best == session.place or not gain > 0.0:
+        return None, 0.0, 0.0
+    cost = session.saved_nusd + (extra.item(best) if len(extra) else 0.0)
+    return slate.offer_ids[slate.row_list[best]], gain, cost

@@ -41,6 +41,7 @@ from broker.recent import Flight, RecentDecisions
 from broker.revocation import follow_revocations
 from broker.second_opinion import second_opinion
 from broker.serve import RequestLine
+from broker.sessions import offer_facts
 from broker.state import open_state
 from broker.upstream import Upstream
 from feeds.clock import Clock, SystemClock
@@ -121,8 +122,10 @@ async def run_gateway(settings: Settings, worker: int = 0) -> None:
             history.replayed,
             shared,
             desk,
+            offer_facts(catalogue),
         )
         stack.push_async_callback(state.tenancy.close)
+        stack.push_async_callback(state.sessions.close)
         upstream = Upstream()
         await upstream.start()
         stack.push_async_callback(upstream.close)

@@ -19,6 +19,7 @@ from msgspec import Struct, field
 from bidding.decision import Decision
 from bidding.errors import BadRequest
 from bidding.outcome import CENSORED, FailureClass
+from broker.handoff import readable
 from broker.meter import Meter
 from broker.providers.base import Dialect, Reader, Seat, WireCall, malformed
 from broker.providers.failures import MAX_ERROR_BYTES, retry_after_s
@@ -48,6 +49,8 @@ class Order(Struct, kw_only=True):
         Monotonic; the SLA's, which may be missed: they steer timeouts and fallback.
     input_tokens, output_tokens : int, float
         Our estimate of the prompt, and the expected length of the answer.
+    history_family : str or None
+        Family of models that wrote the reasoning in the history; others are not shown it.
     attempts : list of AttemptRecord
         Filled as attempts end, whatever becomes of the request.
     """
@@ -66,6 +69,7 @@ class Order(Struct, kw_only=True):
     latency_target_ns: int | None = None
     source: Source = "gateway"
     hedge: bool = False
+    history_family: str | None = None
     attempts: list[AttemptRecord] = field(default_factory=list)
 
 
@@ -216,7 +220,9 @@ class Attempt:
             self._end(self.failed)
 
     async def _open(self) -> None:
-        request = self.order.request
+        request, family = self.order.request, self.order.history_family
+        if family and self.seat.model is not None and self.seat.model.family != family:
+            request = readable(request)
         try:
             call = self._dialect.build(request, self.seat, stream=self._stream)
         except BadRequest as error:

@@ -17,6 +17,7 @@ from broker.asking import ANYTHING, DEFAULT_SLA
 from broker.key_rules import merged_sla, restricted
 from broker.naming import MARKET, UNNAMED_TASK, meaning_of
 from broker.wire.json_guard import decode_strictly
+from broker.wire.neutral import Message, Role, Text
 from broker.wire.tokens import estimate_text_tokens
 from feeds.records import KeyPolicy
 
@@ -46,18 +47,33 @@ class AuctionBody(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
 _decoder = msgspec.json.Decoder(AuctionBody)
 
 
+def decode_auction(body: bytes) -> AuctionBody:
+    """A body, strictly. Raises `BadRequest` with the path of what is wrong."""
+    return decode_strictly(body, _decoder, AuctionBody.__struct_fields__)
+
+
+def auction_messages(asked: AuctionBody) -> tuple[Message, ...]:
+    """The conversation in a body, for its session; none where only its size was told."""
+    if asked.prompt is not None:
+        return (Message("user", (Text(asked.prompt),)),)
+    return tuple(Message(_role(m.role), (Text(m.content),)) for m in asked.messages or ())
+
+
+def _role(role: str) -> Role:
+    return "assistant" if role == "assistant" else "system" if role == "system" else "user"
+
+
 def auction_request(
-    body: bytes, tenant: str, offers: OfferColumns, policy: KeyPolicy = ANYTHING
+    asked: AuctionBody, tenant: str, offers: OfferColumns, policy: KeyPolicy = ANYTHING
 ) -> BidRequest:
-    """The request in a body, within what the key may ask.
+    """The request that a body asks for, within what the key may ask.
 
     Raises
     ------
     BadRequest
-        With the path of what is wrong.
+        The size of the prompt is not known.
     UnknownModel, ModelNotAllowed
     """
-    asked = decode_strictly(body, _decoder, AuctionBody.__struct_fields__)
     meaning = meaning_of(asked.model, asked.models, offers)
     try:
         needs = Capability.from_names(asked.needs)

@@ -11,8 +11,10 @@ import msgspec
 
 from bidding.outcome import FailureClass
 from bidding.units import usd_from_nusd
+from broker import handoff
 from broker.recent import Flight
-from feeds.records import AttemptRecord, BidRecord, DecisionRecord
+from feeds.flight import switch_in
+from feeds.records import AttemptRecord, BidRecord, DecisionRecord, HandoffRecord
 
 _OF_THE_REQUEST = frozenset(
     {FailureClass.BAD_REQUEST, FailureClass.REFUSED, FailureClass.CONTEXT_TOO_LONG}
@@ -53,7 +55,8 @@ def autopsy(flight: Flight) -> dict[str, Any]:
         },
         "attempts": [_attempt(attempt) for attempt in flight.attempts],
         "timeline": timeline(decision, flight.attempts),
-        "handed_over_from": decision.incumbent,
+        "handed_over_from": decision.incumbent if decision.handoff else None,
+        "session": _session(decision),
         "blame": blame(flight),
         "delivered": {
             "offer": decision.delivered_offer,
@@ -93,10 +96,11 @@ def timeline(decision: DecisionRecord, attempts: list[AttemptRecord]) -> list[di
                 "failure": attempt.failure,
             }
         )
-    if decision.incumbent and decision.winner and decision.incumbent != decision.winner:
+    if decision.handoff:
+        target = decision.delivered_offer or decision.winner
         events.append(
-            {"at_ms": 0.0, "event": "handed over", "offer": decision.winner}
-            | {"from": decision.incumbent}
+            {"at_ms": 0.0, "event": "handed over", "offer": target}
+            | {"from": decision.incumbent, "why": decision.handoff}
         )
     return sorted(events, key=lambda e: e["at_ms"])
 
@@ -174,6 +178,10 @@ def why(decision: DecisionRecord, attempts: list[AttemptRecord]) -> list[str]:
             f"{second.offer} came second; the winner could have charged "
             f"${usd_from_nusd(decision.clearing_price_nusd):.6f} and still won."
         )
+    lines += handoff.in_words(decision)
+    if decision.earlier_handoffs:
+        steps = ", ".join(f"{h.step} ({h.why})" for h in decision.earlier_handoffs)
+        lines.append(f"The session had been handed over before, at step {steps}.")
     for attempt in attempts:
         if attempt.failure is FailureClass.OK:
             lines.append(f"{attempt.offer} delivered in {attempt.total_ms or 0.0:.0f} ms.")
@@ -209,6 +217,50 @@ def _attempt(attempt: AttemptRecord) -> dict[str, Any]:
         "usage_estimated": attempt.usage_estimated,
         "cost_usd": usd_from_nusd(attempt.cost_nusd),
         "hedge": attempt.hedge,
+    }
+
+
+def _session(decision: DecisionRecord) -> dict[str, Any] | None:
+    """The request's place in its session, what leaving the incumbent cost, and its hand-offs."""
+    if not decision.session:
+        return None
+    switch = switch_in(decision)
+    told: dict[str, Any] | None = None
+    if switch is not None:
+        told = {
+            "moved": switch.moved,
+            "no_bid": switch.no_bid,
+            "cost_usd": usd_from_nusd(switch.cost_nusd),
+            "lost_cache_usd": usd_from_nusd(switch.lost_cache_nusd),
+            "consistency_usd": usd_from_nusd(switch.consistency_nusd),
+            "translation_usd": usd_from_nusd(switch.translation_nusd),
+            "gain_usd": _usd(switch.gain_nusd),
+            "rival": switch.rival,
+            "rival_gain_usd": usd_from_nusd(switch.rival_gain_nusd),
+            "rival_cost_usd": usd_from_nusd(switch.rival_cost_nusd),
+        }
+    made = handoff.handoff_of(decision)
+    return {
+        "session": decision.session,
+        "step": decision.session_step,
+        "incumbent": decision.incumbent,
+        "cached_tokens": decision.incumbent_cached_tokens,
+        "switch": told,
+        "handoff": None if made is None else _handoff(made),
+        "earlier_handoffs": [_handoff(h) for h in decision.earlier_handoffs],
+    }
+
+
+def _handoff(made: HandoffRecord) -> dict[str, Any]:
+    return {
+        "decision_id": made.decision_id,
+        "step": made.step,
+        "from": made.source,
+        "to": made.target,
+        "why": made.why,
+        "cost_usd": usd_from_nusd(made.cost_nusd),
+        "gain_usd": _usd(made.gain_nusd),
+        "dropped_blocks": made.n_dropped,
     }
 
 

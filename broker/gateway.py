@@ -17,7 +17,7 @@ from aiohttp import web
 from bidding.auction import decide
 from bidding.errors import BadRequest, MarketError
 from broker import outcomes, page_routes
-from broker.auctions import auction_answer, auction_request
+from broker.auctions import auction_answer, auction_messages, auction_request, decode_auction
 from broker.auth import Caller, Scope, require
 from broker.autopsy import autopsy
 from broker.errors import (
@@ -34,6 +34,7 @@ from broker.market_routes import market_body, models_body
 from broker.public_port import PORT, PublicPort, watch
 from broker.recent import Flight
 from broker.serve import RequestLine, decision_id, error_body
+from broker.sessions import session_named
 from broker.wire.anthropic_messages import ANTHROPIC_MESSAGES
 from broker.wire.openai_chat import OPENAI_CHAT
 from broker.wire.openai_embeddings import OPENAI_EMBEDDINGS
@@ -210,15 +211,22 @@ async def auctions(request: web.Request) -> web.Response:
     """`POST /v1/auctions`: a decision only."""
     state = request.app[_STATE]
     caller = caller_of(request, "app")
-    body = await body_of(request)
+    body = decode_auction(await body_of(request))
     market = state.market
+    asked = auction_request(body, caller.tenant, market.view.offers, caller.policy)
+    step = await state.sessions.step_of(
+        auction_messages(body),
+        key_id=caller.key_id,
+        name=body.session or body.sla.session or session_named(request),
+    )
+    asked = step.ask(asked)
     view = state.view()
-    asked = auction_request(body, caller.tenant, view.offers, caller.policy)
     decision = decide(view, asked, market.params, state.seed())
     made = decision_id()
     record = decision_record(
         decision, asked, decision_id=made, at_us=state.clock.now_us(), only=True
     )
+    state.sessions.served(step, record)
     state.journal.decision(record, [])
     if asked.sla.on_miss == "reject" and not decision.feasible:
         raise state.no_eligible_offer(decision)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import secrets
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 from bidding.decision import Decision, NoBid
@@ -20,6 +20,7 @@ from broker.market_stream import MarketStream
 from broker.metrics import Metrics
 from broker.page_routes import load_files
 from broker.recent import Flight
+from broker.sessions import OfferFacts, Sessions
 from broker.shared_state import SharedState
 from broker.telemetry import Intake
 from broker.tenancy import Tenancy
@@ -48,6 +49,7 @@ class GatewayState:
         replayed: Replay,
         shared: SharedState,
         desk: AnalystDesk,
+        facts: Mapping[str, OfferFacts],
     ) -> None:
         self.settings = settings
         self.market = market
@@ -57,6 +59,7 @@ class GatewayState:
         self.stored_flight = stored_flight
         self.shared = shared
         self.tenancy = Tenancy(shared, clock)
+        self.sessions = Sessions(shared, facts, clock)
         self.replayed = replayed
         self.desk = desk
         self.intake = Intake(market.catalogue, journal, clock)

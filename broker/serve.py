@@ -32,6 +32,7 @@ from broker.errors import SellersFailed, Shed, answer_for, body_for
 from broker.gateway_state import GatewayState
 from broker.key_rules import merged_sla
 from broker.resume import continuation, may_resume
+from broker.sessions import Step, headers_of, note_step, session_named
 from broker.settle import Settlement, fill, settle
 from broker.tenancy import Hold, cost_bound
 from broker.wire.neutral import Event, Failed, NeutralRequest, Started, TextDelta, Usage
@@ -64,6 +65,7 @@ class _Flying:
         "record",
         "request",
         "started_ns",
+        "step",
     )
 
     def __init__(
@@ -75,8 +77,10 @@ class _Flying:
         record: DecisionRecord,
         decided_ns: int,
         hold: Hold,
+        step: Step | None,
     ) -> None:
         self.hold = hold
+        self.step = step
         self.request = request
         self.asked = asked
         self.decision = decision
@@ -111,22 +115,27 @@ class RequestLine:
         try:
             started_ns = self._state.clock.monotonic_ns()
             request = surface.decode(body)
-            flying = await self._admitted(request, caller, started_ns)
+            flying = await self._admitted(request, caller, started_ns, session_named(http))
             if request.stream:
                 return await self._stream(http, flying, surface)
             return await self._whole(flying, surface)
         finally:
             self._n_open -= 1
 
-    async def _admitted(self, request: NeutralRequest, caller: Caller, started_ns: int) -> _Flying:
+    async def _admitted(
+        self, request: NeutralRequest, caller: Caller, started_ns: int, session: str | None
+    ) -> _Flying:
         """The request decided, within its key's limits, and its money set aside."""
         request.sla = merged_sla(request.sla, caller.policy.sla)
         view = self._state.market.view
         asked = bid_request(request, caller.tenant, view.offers, caller.policy)
+        step = await self._state.sessions.step_of_request(request, caller.key_id, session)
+        if step is not None:
+            asked = step.ask(asked)
         n_tokens = asked.input_tokens + (asked.max_output_tokens or _USUAL_TOKENS)
         hold = await self._state.tenancy.admit(caller, n_tokens)
         try:
-            flying = self._decide(request, asked, caller, started_ns, hold)
+            flying = self._decide(request, asked, caller, started_ns, hold, step)
             await self._set_aside(flying)
             return flying
         except BaseException:
@@ -140,6 +149,7 @@ class RequestLine:
         caller: Caller,
         started_ns: int,
         hold: Hold,
+        step: Step | None,
     ) -> _Flying:
         state = self._state
         view = state.view()
@@ -149,6 +159,8 @@ class RequestLine:
         state.metrics.decision_seconds.observe((decided_ns - before_ns) * 1e-9)
         made = decision_id()
         record = decision_record(decision, asked, decision_id=made, at_us=state.clock.now_us())
+        if step is not None:
+            note_step(step, record)
         rejected = asked.sla.on_miss == "reject" and not decision.feasible
         if decision.winner is None or rejected:
             state.journal.decision(record, [])
@@ -169,10 +181,11 @@ class RequestLine:
             ttft_target_ns=_after(started_ns, sla.ttft_ms),
             latency_target_ns=_after(started_ns, sla.latency_ms or self._patience_ms(decision, n)),
             hedge=_may_hedge(request, asked, hold),
+            history_family=state.sessions.family_before(step),
         )
         record.overhead_us = (decided_ns - started_ns) * 1e-3
         state.metrics.overhead_seconds.observe((decided_ns - started_ns) * 1e-9)
-        return _Flying(request, asked, decision, order, record, decided_ns, hold)
+        return _Flying(request, asked, decision, order, record, decided_ns, hold, step)
 
     def _decision(
         self, view: MarketView, asked: BidRequest, caller: Caller
@@ -303,6 +316,8 @@ class RequestLine:
         )
         record = fill(flying.record, settled)
         record.at_us = self._state.clock.now_us()
+        if flying.step is not None:
+            self._state.sessions.served(flying.step, record, order.attempts)
         self._state.journal.decision(record, order.attempts)
         flying.hold.close(settled.cost_nusd, settled.input_tokens + settled.output_tokens)
         return settled
@@ -331,7 +346,10 @@ class RequestLine:
             cost_nusd, word, n_attempts = settled.cost_nusd, settled.sla_word, settled.n_attempts
         decided_ms = (flying.decided_ns - flying.started_ns) / _NS_PER_MS
         total_ms = (clock.monotonic_ns() - flying.started_ns) / _NS_PER_MS
+        step, record = flying.step, flying.record
+        of_session = {} if step is None else headers_of(step, record, offer, flying.order.attempts)
         return {
+            **of_session,
             "x-broker-decision": flying.order.decision_id,
             "x-broker-offer": offer,
             "x-broker-cost-usd": f"{usd_from_nusd(cost_nusd):.9f}",

@@ -13,18 +13,19 @@ from typing import Any, Final
 import msgspec
 from msgspec import Struct
 
-from bidding.decision import Bid, Decision
+from bidding.decision import Bid, Decision, Switch
 from bidding.kind import on_time_target
 from bidding.request import BidRequest, decode_sla
 from feeds.records import BidRecord, DecisionRecord
 
-_sla_encoder = msgspec.json.Encoder()
+_encoder = msgspec.json.Encoder()
+_switches = msgspec.json.Decoder(Switch)
 
 DECIDED: Final = (
     *("winner", "ranked", "n_bids", "no_bids", "clearing_price_nusd", "propensity", "feasible"),
     *("quality_price_nusd", "punctuality_price_nusd", "best_offer", "best_cost_nusd"),
     *("cheapest_offer", "cheapest_cost_nusd", "target_quality", "target_on_time"),
-    *("policy", "seed", "params_version", "view_number", "sla_class"),
+    *("policy", "seed", "params_version", "view_number", "sla_class", "switch"),
 )
 """Fields of the record that the decision alone determines."""
 
@@ -48,7 +49,7 @@ def decision_record(
         task=request.task,
         tenant=request.tenant,
         sla_class=request.class_key,
-        sla=_sla_encoder.encode(sla).decode(),
+        sla=_encoder.encode(sla).decode(),
         input_tokens=request.input_tokens,
         max_output_tokens=request.max_output_tokens,
         needs=request.needs,
@@ -81,7 +82,13 @@ def decision_record(
         arm=request.arm,
         incumbent_blocks=request.incumbent_blocks,
         money_price=request.money_price,
+        switch="" if decision.switch is None else _encoder.encode(decision.switch).decode(),
     )
+
+
+def switch_in(record: DecisionRecord) -> Switch | None:
+    """What the auction made of leaving the session's incumbent; None where there was none."""
+    return _switches.decode(record.switch) if record.switch else None
 
 
 def bid_record(bid: Bid) -> BidRecord:

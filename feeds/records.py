@@ -103,6 +103,23 @@ class BidRecord(Struct, frozen=True, array_like=True):
     p_on_time: float
 
 
+class HandoffRecord(Struct, frozen=True, array_like=True):
+    """A step of a session that another offer served than the step before: which decision, why
+    (`gain`, `no_bid:REASON`, `failover:FAILURE`), what moving cost, and what it gained before
+    that (None where the former offer had nothing to compare with); how many reasoning blocks of
+    the history the new model could not be shown.
+    """
+
+    decision_id: str
+    step: Int64
+    source: str
+    target: str
+    why: str
+    cost_nusd: float = 0.0
+    gain_nusd: float | None = None
+    n_dropped: Int64 = 0
+
+
 class DecisionRecord(Written, tag_field="kind", tag="decision/1", kw_only=True):
     """The flight record of one request, written at settlement (topic `market.decisions`, key task).
 
@@ -110,7 +127,10 @@ class DecisionRecord(Written, tag_field="kind", tag="decision/1", kw_only=True):
     `no_bids` per reason, clearing price, propensity, everything needed to decide again: seed,
     params version, view), and what was delivered. `best_*` and `cheapest_*` are the bids of
     the offer with the highest P(good) and with the lowest cost, for counterfactuals.
-    `on_time` is None when the request had no deadline. `arm` names the trial of params the
+    `on_time` is None when the request had no deadline. A request of a `session` (a name that says
+    nothing) is its step `session_step`: `switch` is what the auction made of leaving its
+    incumbent, as JSON, `handoff` that another offer served it in the end, and why, and
+    `earlier_handoffs` those of the steps before. `arm` names the trial of params the
     request was part of. `shadow_*` is what `shadow_version` of the params would have bought; 0
     when none was being tried in the shadow.
     """
@@ -172,6 +192,11 @@ class DecisionRecord(Written, tag_field="kind", tag="decision/1", kw_only=True):
     shadow_cost_nusd: float | None = None
     shadow_p_good: float | None = None
     shadow_p_on_time: float | None = None
+    session_step: Int64 = 0
+    switch: str = ""
+    handoff: str = ""
+    handoff_dropped: Int64 = 0
+    earlier_handoffs: list[HandoffRecord] = field(default_factory=list)
 
 
 class FeedbackRecord(Written, tag_field="kind", tag="feedback/1", kw_only=True):

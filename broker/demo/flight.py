@@ -41,6 +41,10 @@ _WINDOW_S: Final = 0.25
 _AT_ONCE: Final = 24
 _STORED_WITHIN_S: Final = 90.0
 _MOVES_EVERY_S: Final = 0.2
+_GOES_ON: Final = 0.4
+_LONG: Final = 0.3
+_NAMED: Final = 0.1
+_LONGEST_TALK: Final = 24
 
 
 class _Flown:
@@ -51,6 +55,8 @@ class _Flown:
         self.n_failed = 0
         self.n_moves = 0
         self.killed_at_s = 0.0
+
+        self.talks: list[list[dict[str, str]]] = []
 
     def set_aside(self) -> list[str]:
         """Those acknowledged just before the kill, by whichever worker."""
@@ -75,7 +81,7 @@ async def fly(n: int, seed: int) -> dict[str, Any]:
             ids = [i for i in flown.at_s if i not in set(aside)][:n]
             async with await Store.open(up.settings.store) as store:
                 tally = await _settled(store, ids)
-                n_explained = await _explained(store, ids)
+                n_explained, sessions = await _explained(store, ids)
                 n_aside_found = len(await decisions(store, aside))
             return {
                 **msgspec.to_builtins(tally),
@@ -84,6 +90,7 @@ async def fly(n: int, seed: int) -> dict[str, Any]:
                 "set_aside_found": n_aside_found,
                 "requests_failed": flown.n_failed,
                 "price_and_params_changes": flown.n_moves,
+                **sessions,
                 "decisions_per_s": round(len(flown.at_s) / took_s, 1),
                 "whole": tally.whole and n_explained == tally.decisions,
             }
@@ -160,7 +167,14 @@ async def _ask(url: str, http: aiohttp.ClientSession, flown: _Flown, rng: random
         sla["compliance"] = {"no_training": True}
     question = f"What is {rng.randrange(1000)} * {rng.randrange(1000)}?" + " " * rng.randrange(99)
     body: dict[str, Any] = {"model": f"market:{task}", "sla": sla}
-    body["messages"] = [{"role": "user", "content": question}]
+    talk: list[dict[str, str]] = []
+    if flown.talks and rng.random() < _GOES_ON:
+        talk = flown.talks.pop(rng.randrange(len(flown.talks)))
+    elif rng.random() < _LONG:
+        talk = [{"role": "system", "content": "You do a mill's books. " * rng.randrange(200, 800)}]
+    if rng.random() < _NAMED:
+        sla["session"] = f"flight-{rng.randrange(50)}"
+    body["messages"] = [*talk, {"role": "user", "content": question}]
     only = rng.random() < 0.5
     path = "/v1/auctions" if only else "/v1/chat/completions"
     try:
@@ -175,6 +189,8 @@ async def _ask(url: str, http: aiohttp.ClientSession, flown: _Flown, rng: random
         flown.n_failed += 1
         return
     flown.at_s[made] = time.monotonic()
+    if not only and len(talk) < _LONGEST_TALK:
+        flown.talks.append([*body["messages"], answer["choices"][0]["message"]])
 
 
 def _kill_a_worker(up: Up) -> None:
@@ -198,10 +214,16 @@ async def _settled(store: Store, ids: list[str]) -> Tally:
         await asyncio.sleep(1.0)
 
 
-async def _explained(store: Store, ids: list[str]) -> int:
-    """How many of the decisions have an autopsy that says why."""
+async def _explained(store: Store, ids: list[str]) -> tuple[int, dict[str, int]]:
+    """How many of the decisions have an autopsy that says why; what became of their sessions."""
     found = await decisions(store, ids)
-    return sum(bool(autopsy(Flight(record))["why"]) for record in found)
+    told = [autopsy(Flight(record)) for record in found]
+    steps = [one["session"] for one in told if one["session"] and one["session"]["incumbent"]]
+    return sum(bool(one["why"]) for one in told), {
+        "session_steps": len(steps),
+        "session_steps_warm": sum(step["cached_tokens"] > 0 for step in steps),
+        "handoffs": sum(step["handoff"] is not None for step in steps),
+    }
 
 
 def main() -> int:

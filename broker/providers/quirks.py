@@ -42,6 +42,17 @@ OPENAI_LIMITS = LimitHeaders(
 )
 
 
+class PromptCache(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What a provider keeps of a prompt: prefixes of `least_tokens` and more, in whole blocks, for
+    `ttl_s` after they were last used; with `marked`, only up to where the app marked it.
+    """
+
+    least_tokens: int = 1024
+    block_tokens: int = 128
+    ttl_s: float = 300.0
+    marked: bool = False
+
+
 class Quirks(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """One provider.
 
@@ -63,6 +74,7 @@ class Quirks(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     extra_headers : headers of every call
     error_codes, statuses : what its own codes and statuses mean, before the common tables
     limits : where it says what is left of our quota
+    prompt_cache : what it keeps of prompts, for offers that have a price for reading it
     """
 
     name: str = ""
@@ -89,6 +101,7 @@ class Quirks(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     error_codes: dict[str, FailureClass] = {}
     statuses: dict[int, FailureClass] = {}
     limits: LimitHeaders = OPENAI_LIMITS
+    prompt_cache: PromptCache = PromptCache()
 
 
 class Known(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -35,6 +35,7 @@ from broker.providers.capable import completed
 from broker.recent import RecentDecisions
 from broker.reporting import analyst_store
 from broker.serve import RequestLine
+from broker.sessions import offer_facts
 from broker.shared_state import SharedState
 from broker.state_sqlite import SqliteState
 from broker.upstream import Upstream
@@ -253,8 +254,10 @@ async def _gateway(
         replayed=nothing_replayed,
         shared=shared,
         desk=desk,
+        facts=offer_facts(catalogue),
     )
     stack.push_async_callback(state.tenancy.close)
+    stack.push_async_callback(state.sessions.close)
     upstream = Upstream()
     await upstream.start()
     stack.push_async_callback(upstream.close)

@@ -12,12 +12,15 @@ import asyncio
 import os
 import signal
 import sys
+import time
+from datetime import datetime
 from pathlib import Path
 
 import msgspec
 import uvloop
 
 from broker.paper.serve import PaperMarket
+from broker.paper.status_history import StatusHistory
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -31,11 +34,20 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--control-port", type=int, default=0)
     parser.add_argument("--most-chunks", type=int, default=24, help="chunks a stream at most")
     parser.add_argument("--providers", nargs="*", help="only these providers")
+    parser.add_argument("--status-history", type=Path, help="incidents.jsonl.gz to show again")
+    parser.add_argument("--status-from", default="2023-11-08T00:00", help="where in it to begin")
+    parser.add_argument("--status-speed", type=float, default=60.0, help="its seconds a second")
     parser.add_argument("--with-stdin", action="store_true", help="end when stdin closes")
     uvloop.run(_run(parser.parse_args(arguments)))
 
 
 async def _run(options: argparse.Namespace) -> None:
+    history = None
+    if options.status_history is not None:
+        begins = datetime.fromisoformat(options.status_from)
+        history = StatusHistory(
+            options.status_history, begins=begins, at_s=time.time(), speed=options.status_speed
+        )
     market = PaperMarket(
         seed=options.seed,
         time_scale=options.time_scale,
@@ -44,6 +56,7 @@ async def _run(options: argparse.Namespace) -> None:
         providers=options.providers,
         most_chunks=options.most_chunks,
         control_port=options.control_port,
+        status_history=history,
     )
     ended = asyncio.Event()
     loop = asyncio.get_running_loop()

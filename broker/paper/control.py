@@ -11,6 +11,10 @@
     GET   /control/ledger/{provider}/calls?after=N  calls one by one
     GET   /catalogue.json                           the catalogue with the real ports
     GET   /status/{provider}.json                   status page, hosted apart from the seller
+    GET   /status/{provider}/api/v2/summary.json    the same, where Statuspage has it
+    GET   /status/{provider}/api/v2/incidents.json  its newest incidents, over or not
+    GET   /status/{provider}/history.atom, .rss     the same as feeds
+    GET   /history/{provider}/…                     all four, of a real provider's past
     GET   /healthz
 
 `{model}` is a canonical model (all its regions) or `model@region`.
@@ -25,10 +29,12 @@ import msgspec
 from aiohttp import web
 
 from bidding.market import Catalogue
+from broker.paper.conditional import unless_known
 from broker.paper.errors import BadControl
 from broker.paper.faults import FaultPatch
 from broker.paper.seller import Seller
 from broker.paper.status import IncidentPatch, IncidentSpec
+from broker.paper.status_history import StatusHistory
 
 
 class Controlled(Protocol):
@@ -39,6 +45,9 @@ class Controlled(Protocol):
 
     @property
     def sellers(self) -> Mapping[str, Seller]: ...
+
+    @property
+    def status_history(self) -> StatusHistory | None: ...
 
     async def patch(self, provider: str, patch: FaultPatch, model: str | None = None) -> None: ...
 
@@ -52,6 +61,7 @@ def control_app(market: Controlled, clock: Callable[[], float]) -> web.Applicati
             web.get("/healthz", routes.healthz),
             web.get("/catalogue.json", routes.catalogue),
             web.get("/status/{provider}.json", routes.status),
+            web.get("/{kind:status|history}/{provider}/{shape:.*}", routes.status),
             web.get("/control/sellers", routes.sellers),
             web.post("/control/sellers/{provider}/incidents", routes.open_incident),
             web.patch("/control/sellers/{provider}/incidents/{incident}", routes.update_incident),
@@ -97,7 +107,26 @@ class _Routes:
         return _json(self._market.catalogue)
 
     async def status(self, request: web.Request) -> web.Response:
-        return _json(self._seller(request).status.summary())
+        name, shape = request.match_info["provider"], request.match_info.get("shape", "")
+        history = self._market.status_history
+        if request.match_info.get("kind") == "history":
+            if history is None:
+                raise BadControl("no history of incidents was given to this market")
+            page = history.page(name, self._clock())
+        else:
+            page = self._seller(request).status.now()
+        url = str(request.url).removesuffix(shape).rstrip("/")
+        encode = msgspec.json.encode
+        bodies: dict[str, Callable[[], tuple[bytes, str]]] = {
+            "": lambda: (encode(page.summary()), "application/json"),
+            "api/v2/summary.json": lambda: (encode(page.summary()), "application/json"),
+            "api/v2/incidents.json": lambda: (encode(page.incidents()), "application/json"),
+            "history.atom": lambda: (page.atom(url), "application/atom+xml"),
+            "history.rss": lambda: (page.rss(url), "application/rss+xml"),
+        }
+        if shape not in bodies:
+            raise BadControl(f"no {shape!r} on a status page; there are {list(bodies)[1:]}")
+        return unless_known(request, *bodies[shape]())
 
     async def sellers(self, request: web.Request) -> web.Response:
         return _json({name: s.board.all() for name, s in self._market.sellers.items()})

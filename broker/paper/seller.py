@@ -18,6 +18,7 @@ from broker.paper import embedders, openai_wire
 from broker.paper.ask import Ask, Reply
 from broker.paper.behaviour import Behaviour, Timing
 from broker.paper.compose import compose, input_tokens, refuse_impossible
+from broker.paper.conditional import unless_known
 from broker.paper.draws import uniform
 from broker.paper.errors import BadAsk
 from broker.paper.faults import MODIFIERS, PORT_FAULTS, Fault, FaultBoard, FaultSpec
@@ -88,7 +89,7 @@ class Seller:
                 return await self._call(request, route)
         if request.method == "GET" and path == "/prices":
             page = price_page(self.provider.id, self.offers, self.board, self.prices_updated_s)
-            return _json(msgspec.json.encode(page))
+            return unless_known(request, msgspec.json.encode(page), "application/json")
         if request.method == "GET" and path in ("/status.json", "/api/v2/summary.json"):
             return _json(msgspec.json.encode(self.status.summary()))
         if request.method == "GET" and path.endswith("/models"):

@@ -21,6 +21,7 @@ from broker.paper.ledger import LedgerTotals
 from broker.paper.market_data import MarketData, load
 from broker.paper.port import Port
 from broker.paper.seller import Seller
+from broker.paper.status_history import StatusHistory
 from broker.paper.wires import base_path
 
 MAX_BODY_BYTES = 32 << 20
@@ -38,6 +39,7 @@ class PaperMarket:
     most_chunks : a stream's content comes in at most this many chunks (real sellers send one
         a token; fewer cost less on a shared machine).
     control_port : 0 picks a free one.
+    status_history : real incidents of the past to show on pages of their own.
     clock : wall clock, seconds since the epoch.
     """
 
@@ -52,6 +54,7 @@ class PaperMarket:
         most_chunks: int = 24,
         control_port: int = 0,
         data: MarketData | None = None,
+        status_history: StatusHistory | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self.data = data or load()
@@ -67,6 +70,7 @@ class PaperMarket:
         self._host = host
         self._control_port = control_port
         self._clock = clock
+        self.status_history = status_history
         self._sellers: dict[str, Seller] = {}
         self._ports: dict[str, Port] = {}
         self._runner: web.AppRunner | None = None

@@ -1,31 +1,15 @@
-"""A provider's status page in the shape of Statuspage v2 (`/api/v2/summary.json`)."""
+"""A provider's status page, on which incidents are opened and moved on by control."""
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
 from typing import Any, Literal
 
 from msgspec import Struct
 
 from broker.paper.errors import BadControl
+from broker.paper.status_shapes import Impact, Page, iso
 
-Impact = Literal["none", "minor", "major", "critical", "maintenance"]
 Stage = Literal["investigating", "identified", "monitoring", "resolved"]
-_RANK: tuple[Impact, ...] = ("none", "maintenance", "minor", "major", "critical")
-_DESCRIPTION = {
-    "none": "All Systems Operational",
-    "maintenance": "Service Under Maintenance",
-    "minor": "Partially Degraded Service",
-    "major": "Partial System Outage",
-    "critical": "Major Service Outage",
-}
-_COMPONENT = {
-    "none": "operational",
-    "maintenance": "under_maintenance",
-    "minor": "degraded_performance",
-    "major": "partial_outage",
-    "critical": "major_outage",
-}
 
 
 class IncidentSpec(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -60,7 +44,7 @@ class StatusPage:
         if unknown:
             raise BadControl(f"no such components {unknown}; there are {self._components}")
         incident_id = f"{self._id}-{len(self._incidents) + 1}"
-        at = _iso(now_s)
+        at = iso(now_s)
         self._updated_s = now_s
         self._incidents[incident_id] = {
             "id": incident_id,
@@ -83,7 +67,7 @@ class StatusPage:
         incident = self._incidents.get(incident_id)
         if incident is None:
             raise BadControl(f"no incident {incident_id!r}; there are {list(self._incidents)}")
-        at = _iso(now_s)
+        at = iso(now_s)
         self._updated_s = now_s
         incident |= {"status": patch.status, "updated_at": at}
         if patch.status == "resolved":
@@ -92,38 +76,16 @@ class StatusPage:
             0, {"status": patch.status, "body": patch.body, "created_at": at, "updated_at": at}
         )
 
+    def now(self) -> Page:
+        """The page in all the shapes it is published in."""
+        return Page(
+            self._id,
+            self._name,
+            self._components,
+            list(self._incidents.values()),
+            self._updated_s,
+        )
+
     def summary(self) -> dict[str, Any]:
-        """The page; resolved incidents are no longer on it, as on the real ones."""
-        unresolved = [i for i in self._incidents.values() if i["status"] != "resolved"]
-        worst: Impact = max((i["impact"] for i in unresolved), key=_RANK.index, default="none")
-        components = []
-        for name in self._components:
-            hits = [
-                i["impact"] for i in unresolved if any(c["name"] == name for c in i["components"])
-            ]
-            impact = max(hits, key=_RANK.index, default="none")
-            component_id = f"{self._id}:{name}"
-            components.append(
-                {
-                    "id": component_id,
-                    "name": name,
-                    "status": _COMPONENT[impact],
-                    "updated_at": _iso(self._updated_s),
-                }
-            )
-        return {
-            "page": {
-                "id": self._id,
-                "name": self._name,
-                "time_zone": "Etc/UTC",
-                "updated_at": _iso(self._updated_s),
-            },
-            "status": {"indicator": worst, "description": _DESCRIPTION[worst]},
-            "components": components,
-            "incidents": unresolved,
-            "scheduled_maintenances": [],
-        }
-
-
-def _iso(at_s: float) -> str:
-    return datetime.fromtimestamp(at_s, UTC).isoformat(timespec="milliseconds")
+        """The page as `/api/v2/summary.json`."""
+        return self.now().summary()

@@ -7,6 +7,7 @@ for minor.
 
 from __future__ import annotations
 
+import html
 import re
 from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
@@ -212,7 +213,7 @@ def text_of(value: object, most: int = MAX_TEXT) -> str:
     """A page's words on one line, tags and control characters out, cut at `most`."""
     if not isinstance(value, str):
         return ""
-    plain = re.sub(r"<[^<>]{0,2000}>", " ", value[: 8 * most])
+    plain = html.unescape(re.sub(r"<[^<>]{0,2000}>", " ", value[: 8 * most]))
     return " ".join("".join(c if c.isprintable() else " " for c in plain).split())[:most]
 
 

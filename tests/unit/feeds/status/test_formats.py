@@ -33,7 +33,7 @@ def test_statuspage_tells_stage_components_and_who_said_what_when() -> None:
     assert first.since_us == at("2024-03-01T10:00:00Z")
     assert first.told_us == at("2024-03-01T10:11:00Z")
     assert [u.stage for u in first.updates] == ["identified", "investigating"]
-    assert first.updates[0].text == "Found &amp; fixing ."
+    assert first.updates[0].text == "Found & fixing ."
     assert (planned.severity, planned.stage) == ("maintenance", "scheduled")
     assert planned.since_us == at("2024-03-05T02:00:00Z")
     assert (unwell.components, unwell.severity) == (("Embeddings",), "minor")

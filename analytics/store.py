@@ -34,7 +34,7 @@ _NOT_NOW: Final = frozenset(
         *(74, 75, 76, 77, 1001),  # reading and writing files, STD_EXCEPTION: a full disk
     }
 )
-_DRIVER_ERRORS: Final = (
+DRIVER_ERRORS: Final = (
     ClickHouseError,
     StreamCompleteException,
     aiohttp.ClientError,
@@ -146,7 +146,7 @@ class Store:
                     else {}
                 ),
             )
-        except _DRIVER_ERRORS as error:
+        except DRIVER_ERRORS as error:
             raise mapped(error, f"connecting to {settings.host}:{settings.port}") from error
         return cls(settings, client)
 
@@ -163,7 +163,7 @@ class Store:
             found = await self._client.query(
                 sql, parameters=self._bound(sql, params), settings=dict(settings or {})
             )
-        except _DRIVER_ERRORS as error:
+        except DRIVER_ERRORS as error:
             raise mapped(error, _head(sql)) from error
         types = tuple(t.name for t in found.column_types)
         return Answer(tuple(found.column_names), types, [tuple(r) for r in found.result_rows])
@@ -186,7 +186,7 @@ class Store:
             found = await self._client.raw_query(
                 sql, parameters=self._bound(sql, params), settings=dict(settings or {}), fmt=fmt
             )
-        except _DRIVER_ERRORS as error:
+        except DRIVER_ERRORS as error:
             raise mapped(error, _head(sql)) from error
         return bytes(found)
 
@@ -203,7 +203,7 @@ class Store:
             await self._client.command(
                 sql, parameters=self._bound(sql, params), settings=dict(settings or {})
             )
-        except _DRIVER_ERRORS as error:
+        except DRIVER_ERRORS as error:
             raise mapped(error, _head(sql)) from error
 
     async def insert_json(
@@ -225,7 +225,7 @@ class Store:
                 settings=dict(settings),
                 fmt="JSONEachRow",
             )
-        except _DRIVER_ERRORS as error:
+        except DRIVER_ERRORS as error:
             raise mapped(error, f"insert into {table}") from error
 
     async def ping(self) -> bool:

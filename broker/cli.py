@@ -8,6 +8,7 @@ import asyncio
 import math
 import os
 import signal
+import sys
 import tempfile
 from collections.abc import Coroutine
 from pathlib import Path
@@ -18,7 +19,7 @@ import typer
 import uvloop
 from rich.console import Console
 
-from bidding.errors import MarketError
+from bidding.errors import BadRequest, MarketError
 from broker import key_commands, logs, params_commands, services
 from broker.config import ConfigError, Settings, load, masked
 
@@ -158,6 +159,34 @@ def report(
         run(reporting.show(settings, name, asked, fmt))
     except MarketError as error:
         _console.print(f"[red]{error}[/]", highlight=False)
+        raise typer.Exit(2) from error
+
+
+@app.command()
+def sql(
+    query: Annotated[
+        str | None, typer.Option("-q", "--query", help="Ask this; without it, a shell.")
+    ] = None,
+    fmt: Annotated[str, typer.Option("--format", help="table, csv, json, parquet.")] = "table",
+    config: ConfigOption = None,
+) -> None:
+    """Ask the market's history in SQL, read-only, as an analyst."""
+    from analytics.notebook import analyst_settings, connect
+    from broker import sql_shell
+
+    console = Console()
+    try:
+        sql_shell.checked_format(fmt)
+        with connect(analyst_settings(config, os.environ)) as client:
+            if query is not None:
+                sql_shell.answer(client, query, fmt, console, sys.stdout.buffer)
+                return
+            lines = sql_shell.typed_lines() if sys.stdin.isatty() else iter(sys.stdin)
+            if not sql_shell.run_shell(client, fmt, lines, console) and not sys.stdin.isatty():
+                raise typer.Exit(2)
+    except MarketError as error:
+        remedy = f"; {error.remedy}" if isinstance(error, BadRequest) and error.remedy else ""
+        _console.print(f"{error}{remedy}", style="red", highlight=False, markup=False)
         raise typer.Exit(2) from error
 
 

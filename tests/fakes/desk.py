@@ -24,7 +24,13 @@ def settings_of(server: ChdbServer, database: str) -> StoreSettings:
 @asynccontextmanager
 async def migrated(server: ChdbServer) -> AsyncIterator[Store]:
     """A store whose database is new, migrated, and dropped at the end."""
-    name = f"t{uuid.uuid4().hex[:12]}"
+    async with migrated_as(server, f"t{uuid.uuid4().hex[:12]}") as store:
+        yield store
+
+
+@asynccontextmanager
+async def migrated_as(server: ChdbServer, name: str) -> AsyncIterator[Store]:
+    """The same under a name of the caller's: `market` is the one that analysts may read."""
     async with await Store.open(settings_of(server, name)) as store:
         await migrate(store)
         yield store

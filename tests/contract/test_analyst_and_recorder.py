@@ -1,0 +1,116 @@
+"""A bad analyst beside a recorder at work: refused in plain words, and nothing is lost or late."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from analytics.errors import StoreError
+from analytics.recorder import RecorderSettings, Recording
+from analytics.store import Store
+from broker.embedded.accounts import AnalystLimits
+from broker.embedded.store import ChdbServer
+from broker.embedded.tansu import Tansu
+from feeds.batch import BatchSettings
+from feeds.kafka import KafkaSettings
+from feeds.pipeline import PipelineSettings
+from feeds.producer import LogProducer
+from feeds.topics import ATTEMPTS
+from tests.fakes import facts
+from tests.fakes.desk import migrated_as, settings_of
+from tests.fakes.rollups import assert_rollups_equal_raw
+
+#: Ten seconds in production; the engine stops a query at whatever it is told.
+LIMITS = AnalystLimits(max_execution_s=1.0)
+_QUICK = PipelineSettings(batch=BatchSettings(max_records=2_000, max_wait_ms=20))
+BAD = {
+    "INSERT INTO market.attempts (offer) VALUES ('mine')": "INSERT is no query",
+    "SELECT * FROM file('/etc/passwd', 'LineAsString')": "table function 'file'",
+    "SELECT file('/proc/self/environ')": "function 'file'",
+    "SELECT * FROM url('http://127.0.0.1:1/', 'LineAsString')": "table function 'url'",
+    "SELECT * FROM remote('127.0.0.1:9000', 'market_raw.keys')": "table function 'remote'",
+    "SELECT * FROM system.query_log": "table 'system.query_log'",
+    "SELECT * FROM system.processes": "table 'system.processes'",
+    "SELECT * FROM market_raw.keys": "table 'market_raw.keys'",
+    "DROP TABLE market_raw.attempts": "DROP is no query",
+    # Ten minutes and more of work, and a hundred gigabytes of answer.
+    "SELECT sum(sipHash64(number)) FROM numbers(1e12)": "Timeout exceeded",
+    "SELECT count() FROM numbers(1e6) a, numbers(1e6) b, numbers(1e6) c": "exceeded",
+    "SELECT repeat('x', 1000000) FROM numbers(100000)": "Limit for result exceeded",
+    "SELECT groupArray(number) FROM numbers(1e10)": "exceeded",
+}
+
+
+@asynccontextmanager
+async def recording(kafka: KafkaSettings, store: Store) -> AsyncIterator[asyncio.Task[None]]:
+    made = Recording(kafka, store.settings, RecorderSettings(facts=_QUICK, changes=_QUICK))
+    running = asyncio.create_task(made.run())
+    try:
+        yield running
+    finally:
+        made.stop()
+        await running
+
+
+async def test_every_bad_question_is_refused_while_the_recorder_writes(tmp_path: Path) -> None:
+    async with (
+        ChdbServer(tmp_path / "store", limits=LIMITS) as server,
+        Tansu() as log,
+        migrated_as(server, "market") as store,
+    ):
+        kafka = KafkaSettings.embedded(log.bootstrap, max_partitions=2)
+        asking = asyncio.create_task(ask_all(server))
+        n_sent, longest_s = 0, 0.0
+        async with recording(kafka, store) as running, LogProducer(kafka) as producer:
+            while not asking.done() or n_sent < 2_000:
+                await producer.publish(
+                    ATTEMPTS, [facts.attempt(i) for i in range(n_sent, n_sent + 500)]
+                )
+                n_sent += 500
+                begun_s = time.monotonic()
+                await stored(store, n_sent)
+                longest_s = max(longest_s, time.monotonic() - begun_s)
+            assert not running.done()
+        for sql, told in (await asking).items():
+            assert BAD[sql] in told, f"{sql}: {told}"
+            assert len(told) < 600
+        # It went on through all of it, and nothing is lost or twice.
+        assert longest_s < 15.0
+        answer = await store.query(
+            "SELECT count(), uniqExact(attempt_id) FROM {raw:Identifier}.attempts"
+        )
+        assert answer.rows == [(n_sent, n_sent)]
+        await assert_rollups_equal_raw(store)
+
+
+async def ask_all(server: ChdbServer) -> dict[str, str]:
+    """Every bad question, some at once, as the analyst; what each was told."""
+    account = msgspec.structs.replace(
+        settings_of(server, "market"),
+        username=server.analyst.user,
+        password=server.analyst.password,
+    )
+    async with await Store.open(account) as analyst:
+
+        async def ask(sql: str) -> tuple[str, str]:
+            with pytest.raises(StoreError) as caught:
+                await analyst.query(sql)
+            return sql, str(caught.value)
+
+        return dict(await asyncio.gather(*(ask(sql) for sql in BAD)))
+
+
+async def stored(store: Store, n: int) -> None:
+    deadline_s = time.monotonic() + 30
+    while True:
+        answer = await store.query("SELECT count() FROM {raw:Identifier}.attempts")
+        if answer.rows[0][0] >= n:
+            return
+        assert time.monotonic() < deadline_s, f"{answer.rows[0][0]} of {n} stored"
+        await asyncio.sleep(0.02)

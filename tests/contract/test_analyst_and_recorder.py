@@ -42,7 +42,9 @@ BAD = {
     # Ten minutes and more of work, and a hundred gigabytes of answer.
     "SELECT sum(sipHash64(number)) FROM numbers(1e12)": "Timeout exceeded",
     "SELECT count() FROM numbers(1e6) a, numbers(1e6) b, numbers(1e6) c": "exceeded",
-    "SELECT repeat('x', 1000000) FROM numbers(100000)": "Limit for result exceeded",
+    "SELECT repeat('x', 1000) FROM numbers(100000000)": "exceeded",
+    "SELECT repeat('x', 1000000) FROM numbers(100000)": "exceeded",
+    "SELECT number FROM numbers(1500000)": "Limit for result exceeded",
     "SELECT groupArray(number) FROM numbers(1e10)": "exceeded",
 }
 
@@ -64,7 +66,7 @@ async def test_every_bad_question_is_refused_while_the_recorder_writes(tmp_path:
         Tansu() as log,
         migrated_as(server, "market") as store,
     ):
-        kafka = KafkaSettings.embedded(log.bootstrap, max_partitions=2)
+        kafka = KafkaSettings.embedded(log.bootstrap, session_timeout_ms=1_000, max_partitions=2)
         asking = asyncio.create_task(ask_all(server))
         n_sent, longest_s = 0, 0.0
         async with recording(kafka, store) as running, LogProducer(kafka) as producer:

@@ -1,4 +1,4 @@
-"""A store of the first release, with its data, brought to this build's schema while it is written to.
+"""A store of the first release, with its data, brought to this build's schema while written to.
 
 `golden/release_one.json` holds what that release was: the checksums of its migrations, whose files
 are frozen, and the columns its recorder named. So the recorder here writes as that one did.
@@ -37,7 +37,7 @@ from tests.fakes.rollups import PAIRS, assert_rollups_equal_raw
 RELEASE: dict[str, Any] = msgspec.json.decode(
     (Path(__file__).parents[1] / "golden" / "release_one.json").read_bytes()
 )
-N_OLD = 3_000
+N_OLD = 1_000
 _MAKERS = {ATTEMPTS: facts.attempt, DECISIONS: facts.decision, FEEDBACK: facts.feedback}
 _QUICK = PipelineSettings(batch=BatchSettings(max_records=400, max_wait_ms=10))
 
@@ -103,20 +103,21 @@ async def test_migrating_under_a_recorder_at_work_loses_nothing(
             old = Chain(store, topic, "old", 1, 0, today=facts.today, stats=ChainStats())
             await old.append(facts.batch(topic, [make(i) for i in range(N_OLD)], 0, log="old"))
         before = await fingerprint(store)
-        kafka = KafkaSettings.embedded(log.bootstrap, max_partitions=2)
-        sent = dict.fromkeys(n_of_sent := [t.name for t in _MAKERS], 0)
+        kafka = KafkaSettings.embedded(log.bootstrap, session_timeout_ms=1_000, max_partitions=1)
+        sent = dict.fromkeys((topic.name for topic in _MAKERS), 0)
         async with recording(kafka, store) as running, LogProducer(kafka) as producer:
 
             async def write_until(done: asyncio.Task[Any]) -> None:
-                while not done.done() or min(sent.values()) < 1_000:
+                while not done.done() or min(sent.values()) < 300:
                     for topic, make in _MAKERS.items():
                         first = N_OLD + sent[topic.name]
                         records: Sequence[Record] = [make(i) for i in range(first, first + 100)]
                         await producer.publish(topic, records)
                         sent[topic.name] += len(records)
+                    await stored(store, {name: N_OLD + n - 200 for name, n in sent.items()})
 
             async def migrated() -> list[str]:
-                await stored(store, {name: N_OLD + 100 for name in n_of_sent})
+                await stored(store, dict.fromkeys(sent, N_OLD + 100))
                 return await migrate(store)
 
             migrating = asyncio.create_task(migrated())

@@ -1,4 +1,4 @@
-"""Rollups after real traffic: each equals the same aggregation over the raw rows, to the last unit."""
+"""Rollups after real traffic: each equals the same sums over the raw rows, to the last unit."""
 
 from __future__ import annotations
 

@@ -12,12 +12,13 @@ import sys
 from collections.abc import Iterator, Sequence
 from typing import IO, Any, Final
 
+import msgspec
 from clickhouse_connect.driver.client import Client
 from rich.console import Console
 from rich.table import Table
 
 from analytics.errors import StoreError
-from analytics.reports import FORMATS
+from analytics.reports import FORMATS, Format
 from analytics.store import DRIVER_ERRORS, mapped
 from bidding.errors import BadRequest
 
@@ -60,8 +61,7 @@ def answer(client: Client, sql: str, fmt: str, console: Console, out: IO[bytes])
                 _table(result.column_names, result.result_rows), highlight=False, markup=False
             )
             return
-        kinds: dict[str, str] = {**FORMATS}
-        with client.raw_stream(sql, fmt=kinds[fmt]) as stream:
+        with client.raw_stream(sql, fmt=FORMATS[msgspec.convert(fmt, Format)]) as stream:
             while piece := stream.read(_CHUNK_BYTES):
                 out.write(piece)
         out.flush()

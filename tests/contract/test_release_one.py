@@ -28,7 +28,7 @@ from feeds.batch import BatchSettings
 from feeds.kafka import KafkaSettings
 from feeds.pipeline import PipelineSettings
 from feeds.producer import LogProducer
-from feeds.records import Record
+from feeds.records import AttemptRecord, Record
 from feeds.topics import ATTEMPTS, BY_NAME, DECISIONS, FEEDBACK, Topic
 from tests.fakes import facts
 from tests.fakes.desk import settings_of
@@ -38,7 +38,17 @@ RELEASE: dict[str, Any] = msgspec.json.decode(
     (Path(__file__).parents[1] / "golden" / "release_one.json").read_bytes()
 )
 N_OLD = 1_000
-_MAKERS = {ATTEMPTS: facts.attempt, DECISIONS: facts.decision, FEEDBACK: facts.feedback}
+
+
+def attempt(i: int) -> AttemptRecord:
+    """As gateways of that release wrote them: nobody pushed telemetry yet."""
+    record = facts.attempt(i)
+    return msgspec.structs.replace(
+        record, source="gateway" if record.source == "pushed" else record.source, pusher=""
+    )
+
+
+_MAKERS = {ATTEMPTS: attempt, DECISIONS: facts.decision, FEEDBACK: facts.feedback}
 _QUICK = PipelineSettings(batch=BatchSettings(max_records=400, max_wait_ms=10))
 
 

@@ -10,7 +10,7 @@ import pytest
 from clickhouse_connect.driver import exceptions as driver
 
 from analytics.errors import StoreRejected, StoreUnavailable
-from analytics.store import _DRIVER_ERRORS, Store, StoreSettings, mapped
+from analytics.store import DRIVER_ERRORS, Store, StoreSettings, mapped
 
 THEIRS = [
     kind
@@ -21,7 +21,7 @@ THEIRS = [
 
 @pytest.mark.parametrize("kind", THEIRS, ids=lambda k: k.__name__)
 def test_every_exception_of_the_driver_is_caught_and_mapped(kind: Any) -> None:
-    assert issubclass(kind, _DRIVER_ERRORS)
+    assert issubclass(kind, DRIVER_ERRORS)
     error = kind(*() if kind is driver.StreamClosedError else ("why",))
     assert isinstance(mapped(error, "asking"), (StoreUnavailable, StoreRejected))
 

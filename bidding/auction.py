@@ -13,10 +13,11 @@ from typing import Final
 
 import numpy as np
 
+from bidding.bid_columns import N_OUT, N_SCARCE, SHADOW, SHADOW_TOKEN
 from bidding.columns import Floats
 from bidding.decision import Bid, Decision, NoBid
-from bidding.exploration import explore
-from bidding.kernel import N_OUT, Kernel
+from bidding.exploration import Told, explore, tell
+from bidding.kernel import Kernel
 from bidding.params import Params
 from bidding.policies.base import Policy
 from bidding.policies.priced import Priced
@@ -29,10 +30,11 @@ from bidding.view import MarketView
 
 BROKER: Final[Policy] = Priced()
 _NOTHING: Final = np.zeros(0)
+_64_BITS: Final = (1 << 64) - 1
 
-Ranking = tuple[Floats, Floats, list[list[float]], int]
-"""Costs, scores, the best bids' rows (see `kernel.N_OUT`) with the best and the cheapest offer's
-behind them, and how many bids are above the ceiling."""
+Ranking = tuple[Floats, Floats, list[Told], float, int]
+"""Costs, scores, what is told of the best bids (the winner first) with the best and the cheapest
+offer behind them, the winner's propensity, and how many bids are above the ceiling."""
 
 
 def decide(
@@ -56,28 +58,28 @@ def decide(
     session = None
     if request.incumbent is not None:
         session = session_of(view, slate, request, params)
-    ceiling = _ceiling_nusd(request)
-    n_ranked = min(params.choice.n_ranked, len(slate.row_list))
+    n = len(slate.row_list)
+    n_ranked = min(params.choice.n_ranked, n)
     if not n_ranked:
         return _nobody(view, slate, params, seed, policy, session)
+    exploring = policy.explores and session is None and not request.sla.strict
+    held = (slate, request, seed, session, exploring, _ceiling_nusd(request), n_ranked)
     if view.kernel is not None and type(policy) is Priced:
-        ranking = _scanned(view.kernel, slate, request, session, ceiling, n_ranked)
+        cost, scores, told, propensity, n_above = _compiled(view.kernel, *held)
     else:
-        ranking = _ranked(policy, slate, request, params, seed, session, ceiling, n_ranked)
-    cost, scores, told, n_above = ranking
-    n_bids = len(slate.row_list) - n_above
-    told_bids = told[: min(n_ranked, n_bids)]
-    bids = [_bid(slate, one) for one in told_bids]
-    propensity: float | None = None if policy.draws else 1.0
-    if bids and policy.explores and not request.sla.strict and session is None:
-        places = [int(one[0]) for one in told_bids]
-        bids, propensity = explore(
-            slate, request.sla, params.exploration, seed, bids, places, cost, scores
-        )
+        cost, scores, told, propensity, n_above = _by_arrays(policy, params, *held)
+    n_bids = n - n_above
+    rows, ids = slate.row_list, slate.offer_ids
+    bids = [
+        Bid(ids[row := rows[int(place)]], row, score, cost_nusd, good, on_time)
+        for place, score, cost_nusd, good, on_time in told
+    ]
+    cheapest, best = bids.pop(), bids.pop()
+    first = bids[0] if bids else None
     clearing: float | None = None
-    if len(bids) > 1:
-        second = min([b.score_nusd for b in bids[1:]])
-        clearing = bids[0].cost_nusd + second - bids[0].score_nusd
+    if first is not None and len(bids) > 1:
+        # Whoever is second scored best of the others, even where another was drawn to win.
+        clearing = first.cost_nusd + bids[1].score_nusd - first.score_nusd
     no_bids = slate.no_bids
     if n_above:
         no_bids = {**no_bids, NoBid.ABOVE_RESERVE.value: n_above}
@@ -90,12 +92,12 @@ def decide(
         n_bids=n_bids,
         no_bids=no_bids,
         clearing_price_nusd=clearing,
-        propensity=propensity if bids else None,
-        feasible=slate.feasible and bool(bids),
+        propensity=None if policy.draws or first is None else propensity,
+        feasible=slate.feasible and first is not None,
         quality_price_nusd=slate.quality_price_nusd,
         punctuality_price_nusd=slate.punctuality_price_nusd,
-        best=_bid(slate, told[-2]) if bids else None,
-        cheapest=_bid(slate, told[-1]) if bids else None,
+        best=best if first is not None else None,
+        cheapest=cheapest if first is not None else None,
         switch=None if session is None else switch_of(slate, session, bids, cost, scores),
     )
 
@@ -106,25 +108,22 @@ def _ceiling_nusd(request: BidRequest) -> float:
     return request.reserve_nusd if cap is None else min(request.reserve_nusd, cap * NUSD_PER_USD)
 
 
-def _scanned(
+def _compiled(
     kernel: Kernel,
     slate: Slate,
     request: BidRequest,
+    seed: int,
     session: Session | None,
+    exploring: bool,
     ceiling: float,
     n_ranked: int,
 ) -> Ranking:
-    """The broker's own policy, scored and ranked by the kernel."""
-    n = len(slate.row_list)
-    cost, scores, out = np.empty(n), np.empty(n), np.empty((n_ranked + 2, N_OUT))
-    n_above = kernel.scan(
-        slate.fixed_nusd,
-        slate.input_nusd,
-        slate.worth_nusd,
-        slate.p_good,
-        slate.p_on_time,
-        slate.shadow_nusd,
-        slate.shadow_token_nusd,
+    """The broker's own policy, scored, ranked and explored by the kernel."""
+    work, out = np.empty((2, len(slate.row_list))), np.empty((n_ranked + 3, N_OUT))
+    n_above = kernel.hold(
+        slate.columns,
+        slate.fresh,
+        slate.rules,
         _NOTHING if session is None else session.extra_nusd,
         float(max(request.input_tokens, 0)),
         request.worth_scale,
@@ -132,31 +131,39 @@ def _scanned(
         -1 if session is None else session.place,
         0.0 if session is None else session.saved_nusd,
         n_ranked,
-        cost,
-        scores,
+        1 if exploring else 0,
+        seed & _64_BITS,
+        work,
         out,
     )
-    return cost, scores, out.tolist(), n_above
+    told = out.tolist()
+    propensity = told.pop()[0]
+    n_bids = work.shape[1] - n_above
+    if n_bids < n_ranked:
+        del told[n_bids:n_ranked]
+    return work[0], work[1], told, propensity, n_above
 
 
-def _ranked(
+def _by_arrays(
     policy: Policy,
+    params: Params,
     slate: Slate,
     request: BidRequest,
-    params: Params,
     seed: int,
     session: Session | None,
+    exploring: bool,
     ceiling: float,
     n_ranked: int,
 ) -> Ranking:
     """Any policy, scored and ranked by array operations."""
     tokens = float(max(request.input_tokens, 0))
-    cost = slate.fixed_nusd + slate.input_nusd * tokens
+    cost = slate.input_nusd * tokens
+    cost += slate.fixed_nusd
     if session is not None and session.place >= 0:
         cost[session.place] -= session.saved_nusd
     scores = policy.score(slate, request, cost, params, seed)
-    if len(slate.shadow_nusd):
-        scores = scores + (slate.shadow_nusd + slate.shadow_token_nusd * tokens)
+    if len(slate.columns) == N_SCARCE:
+        scores = scores + (slate.columns[SHADOW] + slate.columns[SHADOW_TOKEN] * tokens)
     if session is not None and len(session.extra_nusd):
         scores = scores + session.extra_nusd
     n_above = 0
@@ -165,34 +172,38 @@ def _ranked(
         n_above = int(np.count_nonzero(above))
         if n_above:
             scores = np.where(above, np.inf, scores)
+    good, on_time = slate.p_good.item, slate.p_on_time.item
+    ranked = _first(scores, cost, n_ranked)
+    told: list[Told] = [[i, s, c, good(i), on_time(i)] for s, c, i in ranked]
+    propensity = 1.0
+    n_bids = len(cost) - n_above
+    if n_bids < n_ranked:
+        del told[n_bids:]
+    if exploring and n_bids:
+        told, propensity = explore(slate, seed, told, cost, scores)
     best = slate.best_places
-    places = _first(scores, cost, n_ranked)
-    places.append(int(best[0] if len(best) == 1 else best[cost[best].argmin()]))
-    places.append(int(cost.argmin()))
-    good, on_time = slate.p_good, slate.p_on_time
-    told = [[i, scores.item(i), cost.item(i), good.item(i), on_time.item(i)] for i in places]
-    return cost, scores, told, n_above
+    dearest_good = best.item() if len(best) == 1 else best.item(cost[best].argmin())
+    told.append(tell(slate, dearest_good, cost, scores))
+    told.append(tell(slate, int(cost.argmin()), cost, scores))
+    return cost, scores, told, propensity, n_above
 
 
-def _first(scores: Floats, cost: Floats, n: int) -> list[int]:
-    """Places of the best `n`; ties go to the lower cost, then to the smaller offer id.
+def _first(scores: Floats, cost: Floats, n: int) -> list[tuple[float, float, int]]:
+    """Score, cost and place of the best `n`; ties go to the lower cost, then the smaller offer id.
 
-    The selection is by value, so that equal scores at its edge are cut by the same rule on
-    every machine, whatever its partition does with them.
+    What is kept is decided by values alone: where the last one kept has equals beyond it, all of
+    them are looked at.
     """
     if n < len(scores):
-        edge = np.partition(scores, n - 1)[n - 1]
-        at = (scores <= edge).nonzero()[0]
+        at = scores.argpartition(n)[: n + 1]
         found = sorted(zip(scores[at].tolist(), cost[at].tolist(), at.tolist(), strict=True))
-        return [i for _, _, i in found[:n]]
-    found = sorted(zip(scores.tolist(), cost.tolist(), range(len(scores)), strict=True))
-    return [i for _, _, i in found]
-
-
-def _bid(slate: Slate, told: list[float]) -> Bid:
-    place, score, cost, good, on_time = told
-    row = slate.row_list[int(place)]
-    return Bid(slate.offer_ids[row], row, score, cost, good, on_time)
+        if found[n - 1][0] < found[n][0]:
+            del found[n:]
+            return found
+        at = (scores <= found[n][0]).nonzero()[0]
+        found = sorted(zip(scores[at].tolist(), cost[at].tolist(), at.tolist(), strict=True))
+        return found[:n]
+    return sorted(zip(scores.tolist(), cost.tolist(), range(len(scores)), strict=True))
 
 
 def _nobody(

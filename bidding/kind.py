@@ -15,6 +15,7 @@ from bidding.view import MarketView
 _TYPICAL_TOKENS = 500.0
 
 KindKey = tuple[Sla, str, str, int, tuple[str, ...] | None, int | None, int, str, int]
+RulesKey = tuple[float | None, float | None, int]
 OnTimeKey = tuple[float | None, float | None, int, float, str, int | None]
 
 

@@ -8,11 +8,12 @@ from typing import Final
 
 import numpy as np
 
+from bidding.bid_columns import GOOD, LEAST_GOOD, WORTH, least_good, optimistic
 from bidding.columns import Floats
 from bidding.estimators.quality_skill import logits, p_good
 from bidding.kernel import Kernel
 from bidding.request import Sla
-from bidding.slate import Slate, optimistic
+from bidding.slate import Slate
 
 _FLOOR_NUSD: Final = 1e15
 _MOST_IN_ORDER: Final = 128
@@ -33,13 +34,14 @@ def for_prompt(
     if n_features != skill.n_features or not slate.row_list:
         return slate
     asked = as_array(features)
+    columns = slate.columns.copy()
     if kernel is not None and n_features <= _MOST_IN_ORDER:
-        n = len(slate.row_list)
-        good, good_sd, worth = np.empty(n), np.empty(n), np.empty(n)
+        good_sd = np.empty(columns.shape[1])
         known = kernel.appraise(
             asked, skill.product, skill.centre, skill.inv_var, skill.theta, skill.variance,
             skill.own_sd, skill.loadings, slate.other_worth_nusd, skill.n_basis,
-            skill.novelty_var, slate.quality_price_nusd, slate.bonus_sd, good, good_sd, worth,
+            skill.novelty_var, slate.quality_price_nusd, slate.bonus_sd, slate.doubt_sd,
+            good_sd, columns,
         )  # fmt: skip
         if not known:
             return slate
@@ -49,18 +51,21 @@ def for_prompt(
             return slate
         good = p_good(logit, logit_sd)
         good_sd = good * (1.0 - good) * skill.own_sd
-        worth = slate.other_worth_nusd + slate.quality_price_nusd * optimistic(
+        columns[GOOD] = good
+        columns[WORTH] = slate.other_worth_nusd + slate.quality_price_nusd * optimistic(
             good, good_sd, slate.bonus_sd
         )
+        columns[LEAST_GOOD] = least_good(good, good_sd, slate.doubt_sd)
     feasible = slate.feasible
     if slate.has_floors:
+        good = columns[GOOD]
         short = good < (sla.quality or 0.0)
         if short.all():
             feasible = False
-            worth = worth + good * _FLOOR_NUSD
+            columns[WORTH] += good * _FLOOR_NUSD
         else:
-            worth = np.where(short, -_FLOOR_NUSD, worth)
-    return slate.with_quality(good, good_sd, worth, feasible)
+            columns[WORTH][short] = -_FLOOR_NUSD
+    return slate.with_quality(columns, good_sd, feasible)
 
 
 def as_array(features: tuple[float, ...]) -> Floats:

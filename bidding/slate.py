@@ -14,7 +14,21 @@ from typing import Final
 
 import numpy as np
 
-from bidding.columns import Floats, Ints
+from bidding.bid_columns import (
+    FIXED,
+    GOOD,
+    LEAST_GOOD,
+    LEAST_ON_TIME,
+    N_PLAIN,
+    N_SCARCE,
+    ON_TIME,
+    PRICE,
+    SHADOW,
+    SHADOW_TOKEN,
+    WORTH,
+    fill,
+)
+from bidding.columns import Bools, Floats, Ints
 from bidding.decision import NoBid
 from bidding.estimators.quality_skill import SkillArrays
 from bidding.estimators.tokens import expected_tokens
@@ -29,7 +43,8 @@ from bidding.view import MarketView, TaskColumns
 
 MAX_SLATES: Final = 4096
 MAX_PARTS: Final = 1024
-_NOTHING: Final = np.zeros(0)
+NOBODY: Final[Bools] = np.zeros(0, dtype=bool)
+_NO_PLACES: Final[Ints] = np.zeros(0, dtype=np.int64)
 
 
 class Slate:
@@ -38,12 +53,9 @@ class Slate:
     Attributes
     ----------
     rows : rows of the view; `row_list` the same as a list
-    fixed_nusd : expected cost that does not depend on the prompt's length
-    input_nusd : price of a prompt token
-    shadow_nusd, shadow_token_nusd : shadow prices of the answer and of a prompt token; empty
-        where nothing is scarce
-    p_good, p_on_time : beliefs
-    worth_nusd : λ·P(good, optimistic) + μ·P(on time) − harm: score is cost less this
+    columns : what is known of the bids; see `bidding.bid_columns`
+    fresh : places of offers with too little history; none where no offer has enough
+    rules : bounds of exploration, (N_RULES,); `rule_list` the same as a list
     quality_price_nusd, punctuality_price_nusd : λ and μ
     quality : the task's quality model, over all offers
     feasible : whether some offer meets the request's own floors
@@ -56,11 +68,9 @@ class Slate:
         on_time = _on_time(view, kind, task, task_key, params)
         who, feasible = _eligible(view, kind, task, on_time)
         rows = who.rows
-        fixed = _fixed_nusd(view, kind, task, task_key)
         quality_price, punctuality_price = class_prices(view, kind, params)
         self._view = view
         self._task = task
-        self._burn_in_tries = params.exploration.burn_in_tries
         self._harm = _harm_nusd(view, params)
         self.rows: Ints = rows
         self.row_list = who.row_list
@@ -69,31 +79,72 @@ class Slate:
         self.feasible = feasible
         self.has_floors = kind.has_floors and sla.quality is not None
         self.bonus_sd = 0.0 if sla.strict else params.choice.optimism_sd
+        self.doubt_sd = params.exploration.safety_sd
         self.quality_price_nusd = quality_price
         self.punctuality_price_nusd = punctuality_price
         self.quality: SkillArrays = task.quality
-        self.fixed_nusd: Floats = fixed[rows]
-        self.input_nusd: Floats = view.prices.input_nusd[rows]
-        self.p_good: Floats = task.p_good[rows]
-        self.p_on_time: Floats = on_time[rows]
-        worth = punctuality_price * self.p_on_time
-        worth -= self._harm[rows]
-        self.other_worth_nusd: Floats = worth
-        self.worth_nusd: Floats = worth + quality_price * optimistic(
-            self.p_good, self.p_good_sd, self.bonus_sd
+        self.offer_ids = view.offers.offer_ids
+        self.rules, self.rule_list = _rules(view, sla, params)
+        self.fresh: Ints = _fresh(view, rows, params)
+        scarce = view.shadow is not None
+        self.columns: Floats = np.empty((N_SCARCE if scarce else N_PLAIN, len(rows)))
+        (fill if view.kernel is None else view.kernel.fill)(
+            self.columns,
+            rows,
+            _fixed_nusd(view, kind, task, task_key),
+            view.prices.input_nusd,
+            task.p_good,
+            task.p_good_sd,
+            on_time,
+            view.quotes.evidence_n,
+            self._harm,
+            quality_price,
+            punctuality_price,
+            self.bonus_sd,
+            self.doubt_sd,
         )
-        self.shadow_nusd: Floats = _NOTHING
-        self.shadow_token_nusd: Floats = _NOTHING
         if view.shadow is not None:
             per_token = view.shadow.token_nusd[rows]
             out_tokens = _out_tokens(task, kind.max_output_tokens)
-            self.shadow_nusd = view.shadow.request_nusd[rows] + per_token * out_tokens[rows]
-            self.shadow_token_nusd = per_token
+            self.columns[SHADOW] = view.shadow.request_nusd[rows] + per_token * out_tokens[rows]
+            self.columns[SHADOW_TOKEN] = per_token
 
-    @property
-    def offer_ids(self) -> tuple[str, ...]:
-        """Ids of all offers of the view, by row."""
-        return self._view.offers.offer_ids
+    def _column(self, which: int) -> Floats:
+        column: Floats = self.columns[which]
+        return column
+
+    @cached_property
+    def fixed_nusd(self) -> Floats:
+        """Expected cost that does not depend on the prompt's length."""
+        return self._column(FIXED)
+
+    @cached_property
+    def input_nusd(self) -> Floats:
+        """Price of a prompt token."""
+        return self._column(PRICE)
+
+    @cached_property
+    def worth_nusd(self) -> Floats:
+        """λ·P(good, optimistic) + μ·P(on time) − harm: score is cost less this."""
+        return self._column(WORTH)
+
+    @cached_property
+    def p_good(self) -> Floats:
+        return self._column(GOOD)
+
+    @cached_property
+    def p_on_time(self) -> Floats:
+        return self._column(ON_TIME)
+
+    @cached_property
+    def least_good(self) -> Floats:
+        """Lower bound of P(good), by which exploring is judged safe."""
+        return self._column(LEAST_GOOD)
+
+    @cached_property
+    def least_on_time(self) -> Floats:
+        """Lower bound of P(on time), by which exploring is judged safe."""
+        return self._column(LEAST_ON_TIME)
 
     @cached_property
     def p_good_sd(self) -> Floats:
@@ -101,16 +152,9 @@ class Slate:
         return self._task.p_good_sd[self.rows]
 
     @cached_property
-    def p_on_time_sd(self) -> Floats:
-        """Standard deviation of P(on time), as of a share seen in so many attempts."""
-        late = 1.0 - self.p_on_time
-        return np.sqrt(self.p_on_time * late / (self._view.quotes.evidence_n[self.rows] + 1.0))
-
-    @cached_property
-    def newcomers(self) -> list[int]:
-        """Places of offers with too little history; none where no offer has enough."""
-        tried = self._view.quotes.evidence_n[self.rows] >= self._burn_in_tries
-        return [] if tried.all() or not tried.any() else np.flatnonzero(~tried).tolist()
+    def other_worth_nusd(self) -> Floats:
+        """What an answer is worth but for its being good: μ·P(on time) − harm."""
+        return self.punctuality_price_nusd * self.p_on_time - self.harm_nusd
 
     @cached_property
     def harm_nusd(self) -> Floats:
@@ -143,17 +187,20 @@ class Slate:
         """The task's quality model, over the eligible offers."""
         return self.quality.taken(self.rows)
 
-    def with_quality(self, good: Floats, good_sd: Floats, worth: Floats, feasible: bool) -> Slate:
+    def with_quality(self, columns: Floats, good_sd: Floats, feasible: bool) -> Slate:
         """The same slate with other beliefs of quality."""
         other = object.__new__(Slate)
         kept = other.__dict__
         kept.update(self.__dict__)
-        kept["p_good"] = good
+        for name in _OF_QUALITY:
+            kept.pop(name, None)
+        kept["columns"] = columns
         kept["p_good_sd"] = good_sd
-        kept["worth_nusd"] = worth
         kept["feasible"] = feasible
-        kept.pop("best_places", None)
         return other
+
+
+_OF_QUALITY: Final = ("p_good", "worth_nusd", "least_good", "best_places")
 
 
 def slate_for(view: MarketView, request: BidRequest, params: Params) -> Slate:
@@ -171,11 +218,6 @@ def slate_for(view: MarketView, request: BidRequest, params: Params) -> Slate:
 def make_slate(view: MarketView, key: KindKey, params: Params) -> Slate:
     """Gate all offers for a kind of request and work out what does not depend on its prompt."""
     return Slate(view, Kind(*key), params)
-
-
-def optimistic(good: Floats, good_sd: Floats, bonus_sd: float) -> Floats:
-    """P(good) with the benefit of the doubt: so many standard deviations more, at most 1."""
-    return np.minimum(good + bonus_sd * good_sd, 1.0)
 
 
 def class_prices(view: MarketView, kind: Kind, params: Params) -> tuple[float, float]:
@@ -257,6 +299,40 @@ def _harm_nusd(view: MarketView, params: Params) -> Floats:
             quotes.fail_share * choice.failover_price_usd
             + quotes.capacity_share * choice.capacity_price_usd
         )
+    return known
+
+
+def _fresh(view: MarketView, rows: Ints, params: Params) -> Ints:
+    """Places of newcomers; none where nobody has been tried enough."""
+    tries = params.exploration.burn_in_tries
+    kept = view.memo.untried
+    untried = kept.get(tries)
+    if untried is None:
+        untried = kept[tries] = ~(view.quotes.evidence_n >= tries)
+        untried = kept[tries] = untried if untried.any() else NOBODY
+    if untried is NOBODY:
+        return _NO_PLACES
+    here = untried[rows]
+    return _NO_PLACES if here.all() else np.flatnonzero(here)
+
+
+def _rules(view: MarketView, sla: Sla, params: Params) -> tuple[Floats, list[float]]:
+    """Bounds of exploration in a class of requests."""
+    exploration = params.exploration
+    on_time = on_time_target(sla)
+    total = exploration.share + exploration.burn_in_share
+    key = (sla.quality, on_time, params.version)
+    known = view.memo.rules.get(key)
+    if known is None:
+        told = [
+            exploration.share,
+            exploration.burn_in_share,
+            exploration.max_loss_usd * NUSD_PER_USD,
+            1.0 + exploration.max_spend_share / total if total > 0.0 else 1.0,
+            -1.0 if sla.quality is None else sla.quality,
+            -1.0 if on_time is None else on_time,
+        ]
+        known = view.memo.rules[key] = (np.array(told), told)
     return known
 
 

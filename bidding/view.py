@@ -19,7 +19,7 @@ from bidding.pacing import ClassPrices
 if TYPE_CHECKING:
     from bidding.gates import Gated, GateKey
     from bidding.kernel import Kernel
-    from bidding.kind import KindKey, OnTimeKey
+    from bidding.kind import KindKey, OnTimeKey, RulesKey
     from bidding.slate import Slate
 
 
@@ -78,6 +78,8 @@ class Memo:
     on_time: dict[OnTimeKey, Floats] = field(default_factory=dict)
     fixed_nusd: dict[tuple[str, int | None], Floats] = field(default_factory=dict)
     harm_nusd: dict[tuple[float, float], Floats] = field(default_factory=dict)
+    untried: dict[float, Bools] = field(default_factory=dict)
+    rules: dict[RulesKey, tuple[Floats, list[float]]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,6 +7,7 @@ same; only the request that would have come first is spared the work.
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Iterator
 from typing import Final
 
 from bidding.kind import Kind, KindKey
@@ -14,10 +15,10 @@ from bidding.params import Params
 from bidding.slate import make_slate
 from bidding.view import MarketView
 
-MAX_KINDS: Final = 16
+MAX_KINDS: Final = 128
 """Kinds remembered: what a new view may cost is bounded by them."""
 
-LATELY_US: Final = 1_000_000
+LATELY_US: Final = 10_000_000
 """Since when a kind must have been asked for, µs before the new view."""
 
 
@@ -47,11 +48,20 @@ class Warmer:
             asked.popitem(last=False)
 
     def warm(self, view: MarketView, params: Params) -> None:
-        """Make the slates of the kinds asked for in the second before `view` was made."""
+        """Make the slates of the kinds asked for lately."""
+        for _ in self.steps(view, params):
+            pass
+
+    def steps(self, view: MarketView, params: Params) -> Iterator[KindKey]:
+        """The same, one slate a step, so that other work may come between.
+
+        Kinds noted meanwhile wait for the next view.
+        """
         asked = self._asked_at_us
         while asked and view.at_us - next(iter(asked.values())) > LATELY_US:
             asked.popitem(last=False)
         warmed = view.memo.warmed
-        for kind in asked:
+        for kind in list(asked):
             key = (*kind[:-1], params.version)
             warmed[key] = make_slate(view, key, params)
+            yield key

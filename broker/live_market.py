@@ -40,6 +40,7 @@ from feeds.views import ViewLog
 logger = logging.getLogger(__name__)
 
 GLOBAL_SCOPE = "global"
+_WARM_SLICE_NS = 500_000
 
 
 def digest_of(catalogue: Catalogue) -> str:
@@ -125,14 +126,26 @@ class LiveMarket:
         self._warmer.note(self.view, self._clock.now_us())
         self.view = self._new_view()
 
-    def _refresh_warm(self) -> None:
-        """Put a new view in force that has the slates of the kinds of request seen lately."""
+    async def _refresh_warm(self) -> None:
+        """Put a new view in force that has the slates of the kinds of request seen lately.
+
+        Requests are let through between slates, on the old view, so that none waits for more
+        than `_WARM_SLICE_NS`. A view put in force meanwhile is newer and stays.
+        """
         self._warmer.note(self.view, self._clock.now_us())
         view = self._new_view()
+        worked_ns = 0
         begun_ns = self._clock.monotonic_ns()
-        self._warmer.warm(view, self.params)
-        self._metrics.view_warm_seconds.observe((self._clock.monotonic_ns() - begun_ns) * 1e-9)
-        self.view = view
+        for _ in self._warmer.steps(view, self.params):
+            took_ns = self._clock.monotonic_ns() - begun_ns
+            if took_ns > _WARM_SLICE_NS:
+                worked_ns += took_ns
+                await asyncio.sleep(0)
+                begun_ns = self._clock.monotonic_ns()
+        worked_ns += self._clock.monotonic_ns() - begun_ns
+        self._metrics.view_warm_seconds.observe(worked_ns * 1e-9)
+        if view.number > self.view.number:
+            self.view = view
 
     def _load_kernel(self) -> None:
         """On a thread of its own: importing the compiler takes seconds."""
@@ -156,7 +169,7 @@ class LiveMarket:
             await asyncio.sleep(self._interval_s)
             blocked = self.overlay.circuit_open(self._now_s())
             if self._dirty or not np.array_equal(blocked, self._own_blocked):
-                self._refresh_warm()
+                await self._refresh_warm()
 
     def _new_view(self) -> MarketView:
         self._dirty = False

@@ -28,7 +28,8 @@ class Priced:
     def score(
         self, slate: Slate, request: BidRequest, cost_nusd: Floats, params: Params, seed: int
     ) -> Floats:
-        return cost_nusd - slate.worth_nusd * request.worth_scale
+        scale = request.worth_scale
+        return cost_nusd - (slate.worth_nusd if scale == 1.0 else slate.worth_nusd * scale)
 
 
 class PricedThompson:

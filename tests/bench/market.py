@@ -145,6 +145,11 @@ class Market:
         self._at_us = 0
         self.tick(n_quotes=n_offers)
 
+    @property
+    def at_us(self) -> int:
+        """The market's time."""
+        return self._at_us
+
     def tick(self, n_quotes: int = 30) -> None:
         """New quotes of some offers and a new skill of every task."""
         self._at_us += 100_000

@@ -79,18 +79,19 @@ def test_the_strict_and_the_sessions_are_never_explored() -> None:
 def test_without_newcomers_the_burn_in_changes_nothing() -> None:
     view, request = _market(), _asked(quality=0.5)
     without = BOLD.patched(
-        {"exploration": {"burn_in_share": 0.0, "max_spend_share": 0.6}}, version=1
+        {"exploration": {"burn_in_share": 0.0, "max_spend_share": 0.6}}, version=2
     )
     for seed in range(300):
-        assert decide(view, request, BOLD, seed) == decide(view, request, without, seed)
+        there, here = (decide(view, request, p, seed) for p in (BOLD, without))
+        assert here == msgspec.structs.replace(there, params_version=2)
 
 
 def test_newcomers_get_their_share_and_no_more() -> None:
     view, request = _market(newcomers=3), _asked(quality=0.5)
-    only = BOLD.patched({"exploration": {"share": 0.0}}, version=1)
+    only = BOLD.patched({"exploration": {"share": 0.0}}, version=2)
     fresh = set(view.offers.offer_ids[-3:])
     best = decide(
-        view, request, BOLD.patched({"exploration": {"share": 0, "burn_in_share": 0}}, version=1), 0
+        view, request, BOLD.patched({"exploration": {"share": 0, "burn_in_share": 0}}, version=3), 0
     )
     assert best.winner is not None
     assert best.winner.offer not in fresh
@@ -102,8 +103,8 @@ def test_newcomers_get_their_share_and_no_more() -> None:
 
 def test_what_exploration_adds_to_spend_is_bounded() -> None:
     view, request = _market(newcomers=3), _asked(quality=0.5)
-    for share in (0.0, 0.02, 0.5):
-        params = BOLD.patched({"exploration": {"max_spend_share": share}}, version=1)
+    for version, share in enumerate((0.0, 0.02, 0.5), 4):
+        params = BOLD.patched({"exploration": {"max_spend_share": share}}, version=version)
         best = min(
             decide(view, request, params, seed).winner.cost_nusd  # type: ignore[union-attr]
             for seed in range(200)
@@ -111,7 +112,7 @@ def test_what_exploration_adds_to_spend_is_bounded() -> None:
         plain = decide(
             view,
             request,
-            params.patched({"exploration": {"share": 0, "burn_in_share": 0}}, version=1),
+            params.patched({"exploration": {"share": 0, "burn_in_share": 0}}, version=version + 3),
             0,
         ).winner
         assert plain is not None
@@ -126,7 +127,7 @@ def test_the_doubtful_are_not_safe() -> None:
     """With wide beliefs a lower bound falls short of the target that the best bid keeps."""
     request = _asked(quality=0.84)
     sure, doubtful = _market(sd=0.01), _market(sd=1.5)
-    calm = BOLD.patched({"exploration": {"burn_in_share": 0.0, "safety_sd": 3.0}}, version=1)
+    calm = BOLD.patched({"exploration": {"burn_in_share": 0.0, "safety_sd": 3.0}}, version=5)
     n_of = [
         len({d.winner.offer for d in (decide(v, request, calm, s) for s in range(500)) if d.winner})
         for v in (sure, doubtful)

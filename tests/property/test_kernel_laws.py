@@ -16,7 +16,7 @@ from bidding.kernel import Kernel, compiled
 from bidding.params import Params
 from bidding.request import BidRequest
 from bidding.view import MarketView, Memo, ShadowPrices
-from bidding.warming import Warmer
+from bidding.warming import LATELY_US, Warmer
 from tests.bench.market import Market, requests
 
 N_VIEWS = 12
@@ -123,10 +123,10 @@ def test_warming_is_bounded_in_kinds_and_in_time() -> None:
     assert len(view.memo.slates) > 5
     warmer.note(view, 10_000_000)
     assert len(warmer) == 5
-    soon = market.book.view(11_000_000)
+    soon = market.book.view(10_000_000 + LATELY_US)
     warmer.warm(soon, PARAMS)
     assert list(soon.memo.warmed) == list(view.memo.slates)[-5:]
-    late = market.book.view(11_000_001)
+    late = market.book.view(10_000_001 + LATELY_US)
     warmer.warm(late, PARAMS)
     assert not late.memo.warmed
     assert not len(warmer)

@@ -92,6 +92,7 @@ class Outcome(Struct, frozen=True, kw_only=True):
     `waited_ms` is how long we waited in vain: a censored observation, not a dropped one.
     `ttft_promised` is the chance that the quote we bought on gave to a first token no later than
     the one seen (or than the wait): what closes the loop on promises (`on_time.promised_share`).
+    `pusher` names who told us of a call that was not ours, whose word weighs `trust`.
     """
 
     offer: str
@@ -108,6 +109,7 @@ class Outcome(Struct, frozen=True, kw_only=True):
     n_inflight: int = 0
     trust: float = 1.0
     task: str = ""
+    pusher: str = ""
 
 
 NOT_PROMISED: NDArray[np.float64] = np.zeros(0)

@@ -16,6 +16,7 @@ from bidding.errors import BadParams
 from bidding.estimators.latency_params import LatencyParams
 from bidding.estimators.reliability import ReliabilityParams
 from bidding.estimators.tokens import TokenParams
+from bidding.hearsay import TrustParams
 
 
 def _number(ge: float, le: float, unit: str, meaning: str) -> Meta:
@@ -166,6 +167,7 @@ class Params(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     latency: LatencyParams = field(default_factory=LatencyParams)
     reliability: ReliabilityParams = field(default_factory=ReliabilityParams)
     tokens: TokenParams = field(default_factory=TokenParams)
+    trust: TrustParams = field(default_factory=TrustParams)
 
     def patched(self, change: dict[str, Any], *, version: int) -> Params:
         """A new version with `change` (nested like the Params) applied.

@@ -2,7 +2,8 @@
 
 Owns which offer sits in which row, up to where each offer's log is folded in, and which quotes
 have changed since they were last published. An attempt at or below an offer's own position was
-folded in before and is passed over, so reading a stretch of the log again is harmless.
+folded in before and is passed over, so reading a stretch of the log again is harmless. What others
+tell of offers goes to `hearsay`, which has its say when quotes are made.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import numpy as np
 from bidding.errors import BadState
 from bidding.estimators.latency import LatencyEstimator
 from bidding.estimators.reliability import ReliabilityEstimator
+from bidding.hearsay import Hearsay
 from bidding.outcome import Outcome, OutcomeBatch
 from bidding.params import Params
 from bidding.quote import Calibration, OfferEstimator, Position, Quote
@@ -30,6 +32,7 @@ class Quoter:
         made = params or Params()
         self.latency = LatencyEstimator(made.latency)
         self.reliability = ReliabilityEstimator(made.reliability)
+        self.hearsay = Hearsay(made.trust)
         self._estimators: tuple[OfferEstimator, ...] = (self.latency, self.reliability)
         self._rows: dict[str, int] = {}
         self._groups: dict[str, int] = {}
@@ -37,6 +40,7 @@ class Quoter:
         self._positions: list[dict[tuple[str, int], Position]] = []
         self._changed: set[int] = set()
         self.n_folded = 0
+        self.n_told = 0
         self.n_repeated = 0
 
     @property
@@ -56,6 +60,13 @@ class Quoter:
                 self.n_repeated += 1
                 continue
             self._positions[row][at] = position
+            self._changed.add(row)
+            if outcome.pusher:
+                self.hearsay.told(outcome)
+                self.n_told += 1
+                continue
+            if self.hearsay.heard(outcome.offer):
+                self.hearsay.seen(outcome)
             rows.append(row)
             fresh.append(outcome)
         if not fresh:
@@ -63,13 +74,13 @@ class Quoter:
         batch = OutcomeBatch.of(fresh, rows)
         for estimator in self._estimators:
             estimator.fold(batch)
-        self._changed.update(rows)
         self.n_folded += len(fresh)
 
     def restore(self, quote: Quote) -> None:
         """Resume from a published quote; a state that cannot be read starts afresh."""
         row = self._row(quote.offer)
         self._positions[row] = {(p.topic, p.partition): p for p in quote.positions}
+        self.hearsay.restore(quote)
         for estimator in self._estimators:
             state = quote.state.get(estimator.name)
             if state is None:
@@ -95,7 +106,7 @@ class Quoter:
         reliability = self.reliability.quotes(now_us * 1e-6)
         ejected = reliability.ejected.tolist()
         retry_at_us = np.rint(reliability.retry_at_s * 1e6).astype(np.int64).tolist()
-        return [
+        made = (
             Quote(
                 offer=names[row],
                 at_us=now_us,
@@ -118,7 +129,8 @@ class Quoter:
                 state={e.name: e.state(row) for e in self._estimators},
             )
             for row in rows
-        ]
+        )
+        return [self.hearsay.moved(quote, now_us) for quote in made]
 
     def calibration(self, now_us: int) -> Calibration | None:
         """How well promises hold over the offers known; None before the first."""

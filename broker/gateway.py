@@ -336,6 +336,7 @@ async def metrics(request: web.Request) -> web.Response:
     """Prometheus' text format."""
     state = request.app[_STATE]
     state.journal.update_gauges()
+    state.market.update_gauges()
     age_us = state.clock.now_us() - state.market.view.at_us
     state.metrics.view_age_seconds.set(age_us * 1e-6)
     return web.Response(

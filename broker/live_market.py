@@ -33,8 +33,8 @@ from feeds.booking import BOOKED, take
 from feeds.clock import Clock
 from feeds.compacted import Follower
 from feeds.kafka import KafkaSettings
-from feeds.records import KeyRecord, ParamsRecord, QuoteRecord, Record
-from feeds.topics import KEYS, PARAMS
+from feeds.records import KeyRecord, ParamsRecord, QuoteRecord, Record, SourceRecord
+from feeds.topics import KEYS, PARAMS, SOURCES
 from feeds.views import ViewLog
 
 logger = logging.getLogger(__name__)
@@ -73,11 +73,12 @@ class LiveMarket:
         self.keys = KeyRing()
         self.book = MarketBook(catalogue)
         self.overlay = Overlay(self.book.offers, catalogue, self.params.reliability.circuit)
-        self.follower = Follower(kafka, [*BOOKED, PARAMS, KEYS], self.on_record)
+        self.follower = Follower(kafka, [*BOOKED, PARAMS, KEYS, SOURCES], self.on_record)
         self.views = ViewLog(
             catalogue=digest_of(catalogue), defaults=msgspec.json.encode(self.params).decode()
         )
         self._dirty = False
+        self._muted_until_us: dict[str, int] = {}
         self._warmer = Warmer()
         self.view: MarketView = self._new_view()
 
@@ -101,9 +102,24 @@ class LiveMarket:
             self.keys.apply(record)
         elif isinstance(record, ParamsRecord) and record.scope == GLOBAL_SCOPE:
             self._apply_params(record)
+        elif isinstance(record, SourceRecord):
+            self._hear(record)
         elif take(self.book, record):
             self.views.took(key, position)
             self._dirty = True
+
+    def _hear(self, record: SourceRecord) -> None:
+        """A source of telemetry is muted, or heard again: shown, and alarmed once."""
+        self._muted_until_us[record.source] = record.until_us
+        self.update_gauges()
+        if record.until_us > self._clock.now_us():
+            logger.warning("telemetry of %r is not heard: see %s", record.source, record.offer)
+
+    def update_gauges(self) -> None:
+        """Bring what passes with time into the metrics."""
+        now_us = self._clock.now_us()
+        for source, until_us in self._muted_until_us.items():
+            self._metrics.source_muted.labels(source).set(float(now_us < until_us))
 
     def sent(self, offer: str) -> None:
         """A call to `offer` goes out."""

@@ -82,6 +82,12 @@ class Metrics:
             ["source", "verdict"],
             registry=registry,
         )
+        self.source_muted = Gauge(
+            "broker_source_muted",
+            "1 while a source of telemetry is not heard for conflicting with our own attempts.",
+            ["source"],
+            registry=registry,
+        )
         self.spool_waiting = Gauge(
             "broker_spool_waiting", "Records owed to the log.", registry=registry
         )

@@ -14,6 +14,7 @@ import secrets
 from collections.abc import Mapping, Sequence
 from typing import Annotated
 
+import msgspec
 from msgspec import Meta, Struct
 
 from bidding.appraisal import Appraiser, Label, Settled
@@ -24,7 +25,7 @@ from bidding.quote import Position
 from bidding.quoting import Quoter
 from feeds.batch import Batch, BatchSettings
 from feeds.clock import Clock
-from feeds.compacted import latest
+from feeds.compacted import Follower, latest
 from feeds.dead_letter import DeadLetters, DeadLetterSettings
 from feeds.errors import LogUnavailable
 from feeds.kafka import KafkaSettings, Partition
@@ -37,10 +38,12 @@ from feeds.records import (
     DecisionRecord,
     FeedbackRecord,
     QuoteRecord,
+    Record,
     SkillRecord,
+    SourceRecord,
     Written,
 )
-from feeds.topics import ATTEMPTS, DEAD, DECISIONS, FEEDBACK, QUOTES, SKILLS, Topic
+from feeds.topics import ATTEMPTS, DEAD, DECISIONS, FEEDBACK, QUOTES, SKILLS, SOURCES, Topic
 
 logger = logging.getLogger(__name__)
 
@@ -76,6 +79,8 @@ class Estimation:
         self._known_at_us: dict[str, int] = {}
         self._boot = secrets.token_hex(8)
         self._seq = 0
+        self._mutes: list[Written] = []
+        self._follower = Follower(kafka, [SOURCES], self._hear)
         self.pipeline = Pipeline(
             kafka,
             [ATTEMPTS, DECISIONS, FEEDBACK],
@@ -97,12 +102,13 @@ class Estimation:
         async with self._producer:
             tick = asyncio.create_task(self._tick())
             reading = asyncio.create_task(self.pipeline.run())
+            hearing = asyncio.create_task(self._follower.run())
             try:
-                await asyncio.wait({tick, reading}, return_when=asyncio.FIRST_COMPLETED)
+                await asyncio.wait({tick, reading, hearing}, return_when=asyncio.FIRST_COMPLETED)
             finally:
-                for task in (tick, reading):
+                for task in (tick, reading, hearing):
                     task.cancel()
-                ends = await asyncio.gather(reading, tick, return_exceptions=True)
+                ends = await asyncio.gather(reading, tick, hearing, return_exceptions=True)
             for end in ends:
                 if isinstance(end, Exception):
                     raise end
@@ -215,12 +221,35 @@ class Estimation:
             )
             for made in self.appraiser.skills(now_us, everything=everything)
         ]
+        self._note_mutes()
+        await self._send(SOURCES, self._mutes)
+        self._mutes = []
         await self._send(QUOTES, quotes)
         await self._send(SKILLS, skills)
         self._known_at_us.update(
             (q.quote.offer, now_us) for q in quotes if isinstance(q, QuoteRecord)
         )
         self._known_at_us.update((k.task, now_us) for k in skills if isinstance(k, SkillRecord))
+
+    def _hear(self, key: str, record: Record | None, position: Position) -> None:
+        """Take in what any estimator, or ops, say of a source."""
+        if isinstance(record, SourceRecord):
+            self.quoter.hearsay.mute(record.mute())
+
+    def _note_mutes(self) -> None:
+        for mute in self.quoter.hearsay.new_mutes():
+            logger.error(
+                "source %r is muted: at %s it claims %.0f%% failures and %.0f ms to a first token,"
+                " where we see %.0f%% and %.0f ms",
+                mute.source,
+                mute.offer,
+                100 * mute.claimed_fail_share,
+                mute.claimed_ttft_ms,
+                100 * mute.own_fail_share,
+                mute.own_ttft_ms,
+            )
+            made = SourceRecord(by=self._settings.id, **msgspec.structs.asdict(mute))
+            self._mutes.append(self._written(made))
 
     async def _send(self, topic: Topic, records: Sequence[Written]) -> None:
         if records:

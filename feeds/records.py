@@ -15,6 +15,7 @@ from typing import Annotated, Literal
 
 from msgspec import Meta, Struct, field
 
+from bidding.hearsay import Mute
 from bidding.market import Catalogue, PriceList
 from bidding.outcome import FailureClass, Outcome
 from bidding.quote import Calibration, Position, Quote
@@ -90,6 +91,7 @@ class AttemptRecord(Written, tag_field="kind", tag="attempt/1", kw_only=True):
             n_inflight=self.n_inflight,
             trust=self.trust,
             task=self.task,
+            pusher=(self.pusher or self.tenant or "unnamed") if self.source == "pushed" else "",
         )
 
 
@@ -265,6 +267,44 @@ class StatusRecord(Written, tag_field="kind", tag="status/1", kw_only=True):
     models: list[str] = field(default_factory=list)
 
 
+class SourceRecord(Written, tag_field="kind", tag="source/1", kw_only=True):
+    """A source of telemetry is not heard from `at_us` until `until_us` (topic `market.sources`,
+    key source, compacted); if that is not later, it is heard again. What it claimed of `offer`
+    and what we saw there say why; `by` is whoever decided.
+    """
+
+    source: str
+    at_us: TimestampUs
+    until_us: TimestampUs
+    by: str = ""
+    offer: str = ""
+    n_conflicts: float = 0.0
+    claimed_fail_share: float = 0.0
+    own_fail_share: float = 0.0
+    claimed_ttft_ms: float = 0.0
+    own_ttft_ms: float = 0.0
+
+    def mute(self) -> Mute:
+        """As the estimators take it."""
+        return Mute(source=self.source, at_us=self.at_us, until_us=self.until_us, offer=self.offer)
+
+
+_Week = Annotated[list[float], Meta(min_length=168, max_length=168)]
+
+
+class SeasonRecord(Written, tag_field="kind", tag="season/1", kw_only=True):
+    """Multipliers of an offer's TTFT and failure odds by hour of the week, UTC, Monday 00:00
+    first (topic `market.seasons`, key offer, compacted), and how much stands behind them.
+    """
+
+    offer: str
+    at_us: TimestampUs
+    latency: _Week
+    errors: _Week
+    n_calls: float = 0.0
+    n_weeks: float = 0.0
+
+
 class ViewRecord(Written, tag_field="kind", tag="view/1", kw_only=True):
     """What a gateway's view was made of (topic `market.views`, key gateway), if a decision read it.
 
@@ -392,6 +432,8 @@ Record = (
     | SkillRecord
     | PriceRecord
     | StatusRecord
+    | SourceRecord
+    | SeasonRecord
     | ViewRecord
     | ParamsRecord
     | KeyRecord

@@ -39,6 +39,8 @@ SKILLS = _topic("market.skills", "task", r.SkillRecord, None)
 VIEWS = _topic("market.views", "gateway", r.ViewRecord, 7 * DAY_S)
 PRICES = _topic("market.prices", "offer", r.PriceRecord, None)
 STATUS = _topic("market.status", "provider", r.StatusRecord, None)
+SOURCES = _topic("market.sources", "source", r.SourceRecord, None, partitions=1)
+SEASONS = _topic("market.seasons", "offer", r.SeasonRecord, None, partitions=1)
 PARAMS = _topic("control.params", "scope", r.ParamsRecord, None, partitions=1)
 KEYS = _topic("control.keys", "key_id", r.KeyRecord, None, partitions=1)
 CATALOGUE = _topic("control.catalogue", "key", r.CatalogueRecord, None, partitions=1)
@@ -53,6 +55,8 @@ TOPICS: Final[tuple[Topic, ...]] = (
     VIEWS,
     PRICES,
     STATUS,
+    SOURCES,
+    SEASONS,
     PARAMS,
     KEYS,
     CATALOGUE,

@@ -35,7 +35,7 @@ from feeds.compacted import Follower
 from feeds.kafka import KafkaSettings
 from feeds.records import KeyRecord, ParamsRecord, QuoteRecord, Record, SourceRecord
 from feeds.topics import KEYS, PARAMS, SOURCES
-from feeds.views import ViewLog
+from feeds.views import Made, ViewLog
 
 logger = logging.getLogger(__name__)
 
@@ -80,7 +80,8 @@ class LiveMarket:
         self._dirty = False
         self._muted_until_us: dict[str, int] = {}
         self._warmer = Warmer()
-        self.view: MarketView = self._new_view()
+        self.view, made = self._new_view()
+        self.views.put_in_force(made)
 
     @property
     def ready(self) -> bool:
@@ -140,7 +141,8 @@ class LiveMarket:
     def refresh(self) -> None:
         """Put a new view in force now."""
         self._warmer.note(self.view, self._clock.now_us())
-        self.view = self._new_view()
+        self.view, made = self._new_view()
+        self.views.put_in_force(made)
 
     async def _refresh_warm(self) -> None:
         """Put a new view in force that has the slates of the kinds of request seen lately.
@@ -149,7 +151,7 @@ class LiveMarket:
         than `_WARM_SLICE_NS`. A view put in force meanwhile is newer and stays.
         """
         self._warmer.note(self.view, self._clock.now_us())
-        view = self._new_view()
+        view, made = self._new_view()
         worked_ns = 0
         begun_ns = self._clock.monotonic_ns()
         for _ in self._warmer.steps(view, self.params):
@@ -162,6 +164,7 @@ class LiveMarket:
         self._metrics.view_warm_seconds.observe(worked_ns * 1e-9)
         if view.number > self.view.number:
             self.view = view
+            self.views.put_in_force(made)
 
     def _load_kernel(self) -> None:
         """On a thread of its own: importing the compiler takes seconds."""
@@ -187,7 +190,7 @@ class LiveMarket:
             if self._dirty or not np.array_equal(blocked, self._own_blocked):
                 await self._refresh_warm()
 
-    def _new_view(self) -> MarketView:
+    def _new_view(self) -> tuple[MarketView, Made]:
         self._dirty = False
         self._own_blocked = self.overlay.circuit_open(self._now_s())
         overlay: dict[str, Any] = {
@@ -196,9 +199,8 @@ class LiveMarket:
             "n_inflight": self.overlay.n_inflight.copy(),
         }
         view = self.book.view(self._clock.now_us(), **overlay)
-        self.views.viewed(view.number, view.at_us, overlay)
         self._metrics.view_number.set(view.number)
-        return view
+        return view, self.views.made(view.number, view.at_us, overlay)
 
     def _apply_params(self, record: ParamsRecord) -> None:
         if record.version <= self.params.version:

@@ -9,7 +9,7 @@ read are written down, at the first such decision, which costs it some 10 µs.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Final
+from typing import Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,8 +24,18 @@ Overlay = Mapping[str, NDArray[np.generic]]
 _Key = tuple[str, str]
 
 
+class Made(NamedTuple):
+    """What one view was made of: the records since the view in force, and its columns."""
+
+    number: int
+    at_us: int
+    overlay: Overlay
+    later: Mapping[_Key, Position]
+
+
 class ViewLog:
-    """Keeps what the view in force was made of. One thread; `viewed` after every new view.
+    """Keeps what the view in force was made of. One thread; `made` with every new view, and
+    `put_in_force` when decisions begin to read it: records may come in between.
 
     Parameters
     ----------
@@ -52,15 +62,20 @@ class ViewLog:
         self._later.pop(at, None)
         self._later[at] = position
 
-    def viewed(self, number: int, at_us: int, overlay: Overlay) -> None:
+    def made(self, number: int, at_us: int, overlay: Overlay) -> Made:
         """A view was made of the book as it is now. The columns must not change afterwards."""
-        for at, position in self._later.items():
+        return Made(number, at_us, overlay, dict(self._later))
+
+    def put_in_force(self, made: Made) -> None:
+        """From now on decisions read this view. One made earlier may not follow it."""
+        for at, position in made.later.items():
+            if self._later.get(at) == position:
+                del self._later[at]
             self._in_force.pop(at, None)
             self._in_force[at] = position
             self._changed.pop(at, None)
             self._changed[at] = position
-        self._later = {}
-        self._number, self._at_us, self._overlay = number, at_us, overlay
+        self._number, self._at_us, self._overlay = made.number, made.at_us, made.overlay
 
     def used(self) -> ViewRecord | None:
         """The record of the view in force; None when it is written down already."""

@@ -23,7 +23,7 @@ from feeds.errors import Unmakeable
 from feeds.flight import DECIDED, decision_record, differences, request_of
 from feeds.records import DecisionRecord, PriceRecord, QuoteRecord, Record, SkillRecord, ViewRecord
 from feeds.view_maker import Place, ViewMaker, place_of
-from feeds.views import ViewLog
+from feeds.views import Made, ViewLog
 from tests.fakes import markets
 
 DIGEST = "of-the-catalogue"
@@ -47,6 +47,19 @@ class Log:
             self.views.took(key, position)
 
     def view(self, rng: np.random.Generator) -> MarketView:
+        """A view, in force at once or, as in a gateway, made ready while records come in.
+
+        Sometimes another is put in force meanwhile, and the first one never is.
+        """
+        view, made = self._made(rng)
+        if rng.random() < 0.5:
+            _stir(self, rng)
+            if rng.random() < 0.3:
+                view, made = self._made(rng)
+        self.views.put_in_force(made)
+        return view
+
+    def _made(self, rng: np.random.Generator) -> tuple[MarketView, Made]:
         n = len(self.book.offers)
         overlay: dict[str, Any] = {
             "circuit_open": rng.random(n) < 0.1,
@@ -54,8 +67,7 @@ class Log:
             "n_inflight": np.floor(rng.random(n) * 4) * (rng.random(n) < 0.3),
         }
         view = self.book.view(1_000_000 + self.n, **overlay)
-        self.views.viewed(view.number, view.at_us, overlay)
-        return view
+        return view, self.views.made(view.number, view.at_us, overlay)
 
 
 def _stir(log: Log, rng: np.random.Generator) -> None:

@@ -24,7 +24,7 @@ from bidding.fallback import Forecast
 from bidding.market import Catalogue
 from broker import services
 from broker.analyst_desk import AnalystDesk
-from broker.config import KeySettings, Settings, analyst_store
+from broker.config import ConfigError, KeySettings, Settings, analyst_store
 from broker.credentials import Credentials
 from broker.dispatch import Dispatcher
 from broker.dispatch_settings import DispatchSettings
@@ -43,6 +43,7 @@ from broker.second_opinion import second_opinion
 from broker.serve import RequestLine
 from broker.sessions import offer_facts
 from broker.state import open_state
+from broker.tracing import Tracing
 from broker.upstream import Upstream
 from feeds.clock import Clock, SystemClock
 from feeds.errors import FeedError
@@ -126,6 +127,9 @@ async def run_gateway(settings: Settings, worker: int = 0) -> None:
         )
         stack.push_async_callback(state.tenancy.close)
         stack.push_async_callback(state.sessions.close)
+        state.tracing = tracing_of(settings, metrics, gateway_id, journal)
+        if state.tracing is not None:
+            stack.push_async_callback(asyncio.to_thread, state.tracing.close)
         upstream = Upstream()
         await upstream.start()
         stack.push_async_callback(upstream.close)
@@ -212,6 +216,25 @@ def _fork(settings: Settings, worker: int) -> int:
     finally:
         sys.stderr.flush()
         os._exit(code)
+
+
+def tracing_of(
+    settings: Settings, metrics: Metrics, instance: str, journal: Journal
+) -> Tracing | None:
+    """The way out for traces and metrics, where an endpoint is named; its code is not loaded else.
+
+    Raises
+    ------
+    ConfigError
+        The extra `[otel]` is not installed.
+    """
+    if not settings.otel.endpoint:
+        return None
+    try:
+        from broker.otel import Otel
+    except ImportError as error:
+        raise ConfigError(["otel.endpoint: install the extra [otel]"]) from error
+    return Otel(settings.otel, metrics.registry, instance=instance, refresh=journal.update_gauges)
 
 
 class _History:

@@ -24,6 +24,7 @@ from broker.meter import Meter
 from broker.providers.base import Dialect, Reader, Seat, WireCall, malformed
 from broker.providers.failures import MAX_ERROR_BYTES, retry_after_s
 from broker.providers.secrets import masked
+from broker.tracing import CallTrace, RequestTrace
 from broker.upstream import AttemptFailed, Reply, Upstream
 from broker.wire.neutral import Event, Failed, NeutralRequest, Started, Usage, is_visible
 from feeds.clock import Clock
@@ -71,6 +72,7 @@ class Order(Struct, kw_only=True):
     hedge: bool = False
     history_family: str | None = None
     attempts: list[AttemptRecord] = field(default_factory=list)
+    trace: RequestTrace | None = None
 
 
 class Attempt:
@@ -123,6 +125,7 @@ class Attempt:
         self._ended = False
         self._at_eof = False
         self._usage_told = False
+        self._trace: CallTrace | None = None
 
     async def start(
         self, *, whole: bool, too_slow: Callable[[Attempt, int], bool] | None = None
@@ -230,6 +233,9 @@ class Attempt:
                 Failed(failure=FailureClass.REFUSED, reason="not expressible", message=str(error))
             )
             return
+        if self.order.trace is not None:
+            self._trace = self.order.trace.call(self.seat, self.n, hedge=self._hedge)
+            self._trace.inject(call.headers)
         limit_ns, late = self._limit()
         try:
             async with asyncio.timeout(max(limit_ns - self._clock.monotonic_ns(), 0) * 1e-9):
@@ -391,6 +397,8 @@ class Attempt:
             reason="" if failed is None else failed.reason,
             hedge=self._hedge,
         )
+        if self._trace is not None:
+            self._trace.end(record)
         order.attempts.append(record)
         self._on_end(record)
 

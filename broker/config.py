@@ -21,6 +21,7 @@ from analytics.store import StoreSettings
 from bidding.errors import MarketError
 from broker.public_port import PortSettings
 from broker.shared_state import StateSettings
+from broker.tracing import OtelSettings
 from feeds.estimate import EstimateSettings
 from feeds.kafka import KafkaSettings
 from feeds.records import KeyPolicy
@@ -77,6 +78,13 @@ class AnalystSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     password: str = ""
 
 
+class MetricsSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Where Prometheus reads the services that have no port of their own; 0: nowhere."""
+
+    host: str = "127.0.0.1"
+    recorder_port: Port = 0
+
+
 class KeySettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A key that is in force from the start, as the SHA-256 of it."""
 
@@ -100,6 +108,8 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     analyst: AnalystSettings = field(default_factory=AnalystSettings)
     estimate: EstimateSettings = field(default_factory=EstimateSettings)
     state: StateSettings = field(default_factory=StateSettings)
+    metrics: MetricsSettings = field(default_factory=MetricsSettings)
+    otel: OtelSettings = field(default_factory=OtelSettings)
     keys: list[KeySettings] = []
     provider_keys: dict[str, str] = {}
 
@@ -146,6 +156,7 @@ def masked(settings: Settings) -> dict[str, Any]:
             shown[section][secret] = MASK
     if "@" in shown["state"]["url"]:
         shown["state"]["url"] = MASK
+    shown["otel"]["headers"] = dict.fromkeys(shown["otel"]["headers"], MASK)
     shown["provider_keys"] = dict.fromkeys(shown["provider_keys"], MASK)
     return shown
 

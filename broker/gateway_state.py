@@ -24,6 +24,7 @@ from broker.sessions import OfferFacts, Sessions
 from broker.shared_state import SharedState
 from broker.telemetry import Intake
 from broker.tenancy import Tenancy
+from broker.tracing import Tracing
 from feeds.clock import Clock
 from feeds.records import DecisionRecord
 
@@ -68,6 +69,8 @@ class GatewayState:
             lambda: market_body(market, clock.now_us()), lambda: clock.monotonic_ns() * 1e-9
         )
         self.draining = False
+        #: Set by the composition root where traces are wanted.
+        self.tracing: Tracing | None = None
 
     def view(self) -> MarketView:
         """The view in force, for a decision: what it was made of is written down, once."""

@@ -1,13 +1,22 @@
-"""All metrics: names, meanings, labels. The only list; a test demands a word on every one.
+"""All metrics: names, meanings, labels. The only list; `docs/metrics.md` is written from it.
+
+    python -m broker.metrics > docs/metrics.md
 
 Labels are bounded by configuration (offers, tasks, statuses); nothing a caller writes becomes a
-label value.
+label value. Dashboards, alert rules and OTLP use these names and no others; tests hold that.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.exposition import generate_latest
+from prometheus_client.registry import Collector
+
+from analytics.recorder import RecorderStats
+from feeds.clock import Clock, SystemClock
 
 _FAST_S = (1e-5, 2.5e-5, 5e-5, 1e-4, 2.5e-4, 5e-4, 1e-3, 2.5e-3, 5e-3, 1e-2, 5e-2, 0.25, 1.0)
 _CALL_S = (0.05, 0.1, 0.2, 0.35, 0.5, 0.75, 1.0, 1.5, 2.5, 5.0, 10.0, 30.0, 60.0)
@@ -98,3 +107,97 @@ class Metrics:
     def exposition(self) -> bytes:
         """Everything in Prometheus' text format."""
         return generate_latest(self.registry)
+
+
+class RecorderMetrics(Collector):
+    """What a recorder has counted, read when it is asked for.
+
+    Parameters
+    ----------
+    stats : the recorder's own
+    clock : says how old the newest stored record is
+    """
+
+    def __init__(self, stats: RecorderStats, clock: Clock) -> None:
+        self._stats = stats
+        self._clock = clock
+
+    def collect(self) -> Iterator[CounterMetricFamily | GaugeMetricFamily]:
+        chains, pipelines = self._stats.chains, list(self._stats.pipelines.items())
+        yield CounterMetricFamily(
+            "broker_recorder_rows", "Rows stored in ClickHouse.", value=chains.n_rows
+        )
+        yield CounterMetricFamily(
+            "broker_recorder_batches", "Batches stored.", value=chains.n_batches
+        )
+        yield CounterMetricFamily(
+            "broker_recorder_bytes", "Bytes of records stored.", value=chains.n_bytes
+        )
+        yield CounterMetricFamily(
+            "broker_recorder_repaired",
+            "Batches written by another recorder, or fed to rollups again, on taking over.",
+            value=chains.n_adopted + chains.n_refed,
+        )
+        dead = CounterMetricFamily(
+            "broker_recorder_dead", "Records that could not be read or stored.", labels=["pipeline"]
+        )
+        waiting = GaugeMetricFamily(
+            "broker_recorder_retrying", "Calls waiting to be tried again.", labels=["pipeline"]
+        )
+        for name, pipeline in pipelines:
+            dead.add_metric([name], pipeline.n_dead)
+            waiting.add_metric([name], pipeline.n_retrying)
+        yield dead
+        yield waiting
+        age_s = 0.0
+        if chains.newest_at_us:
+            age_s = max(self._clock.now_us() - chains.newest_at_us, 0) * 1e-6
+        yield GaugeMetricFamily(
+            "broker_recorder_newest_age_seconds",
+            "Age of the newest record stored; grows too while there is nothing to store.",
+            value=age_s,
+        )
+
+
+def listed() -> list[tuple[str, str, str, str, str]]:
+    """Every metric as (name, kind, labels, where, meaning), as Prometheus sees it."""
+    rows = []
+    recorder = CollectorRegistry()
+    recorder.register(RecorderMetrics(RecorderStats(), SystemClock()))
+    for where, registry in (("gateway", Metrics().registry), ("recorder", recorder)):
+        for family in registry.collect():
+            name = f"{family.name}_total" if family.type == "counter" else family.name
+            labels = ", ".join(_labels(registry, family.name, family))
+            rows.append((name, family.type, labels, where, family.documentation))
+    return rows
+
+
+def _labels(registry: CollectorRegistry, name: str, family: object) -> tuple[str, ...]:
+    for collector in registry._collector_to_names:
+        if getattr(collector, "_name", None) == name:
+            return tuple(getattr(collector, "_labelnames", ()))
+    return tuple(getattr(family, "_labelnames", ()))
+
+
+def document() -> str:
+    """`docs/metrics.md`."""
+    table = "\n".join(
+        f"| `{name}` | {kind} | {labels} | {where} | {meaning} |"
+        for name, kind, labels, where, meaning in listed()
+    )
+    return f"""# Metrics
+
+Written by `python -m broker.metrics > docs/metrics.md`; a test holds it to the code, and
+dashboards (`infra/grafana/`) and alert rules (`infra/prometheus/`) to it. The gateway serves its
+own at `/metrics` of the public port, the recorder at the port that `[metrics] recorder_port` names.
+With `[otel] endpoint` set, the gateway's counters and gauges go out over OTLP as well, beside
+`gen_ai.*` histograms ([tracing](tracing.md)). Histograms have `_bucket`, `_sum` and `_count`.
+
+| name | kind | labels | from | meaning |
+|---|---|---|---|---|
+{table}
+"""
+
+
+if __name__ == "__main__":
+    print(document(), end="")

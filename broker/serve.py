@@ -35,6 +35,7 @@ from broker.resume import continuation, may_resume
 from broker.sessions import Step, headers_of, note_step, session_named
 from broker.settle import Settlement, fill, settle
 from broker.tenancy import Hold, cost_bound
+from broker.tracing import RequestTrace
 from broker.wire.neutral import Event, Failed, NeutralRequest, Started, TextDelta, Usage
 from broker.wire.surface import ErrorBody, ReplyMeta, StreamEncoder, Surface
 from feeds.flight import decision_record
@@ -112,15 +113,34 @@ class RequestLine:
         if self._n_open >= limit:
             raise Shed(f"{limit} requests are under way already", retry_after_s=1.0)
         self._n_open += 1
+        tracing = self._state.tracing
         try:
-            started_ns = self._state.clock.monotonic_ns()
-            request = surface.decode(body)
-            flying = await self._admitted(request, caller, started_ns, session_named(http))
-            if request.stream:
-                return await self._stream(http, flying, surface)
-            return await self._whole(flying, surface)
+            if tracing is None:
+                return await self._serve(http, body, caller, surface, None)
+            with tracing.request(http.headers, http.path) as trace:
+                response = await self._serve(http, body, caller, surface, trace)
+                trace.answered(response.status)
+                return response
         finally:
             self._n_open -= 1
+
+    async def _serve(
+        self,
+        http: web.Request,
+        body: bytes,
+        caller: Caller,
+        surface: Surface,
+        trace: RequestTrace | None,
+    ) -> web.StreamResponse:
+        started_ns = self._state.clock.monotonic_ns()
+        request = surface.decode(body)
+        flying = await self._admitted(request, caller, started_ns, session_named(http))
+        if trace is not None:
+            flying.order.trace = trace
+            trace.decided(request, flying.record, flying.decided_ns - started_ns)
+        if request.stream:
+            return await self._stream(http, flying, surface)
+        return await self._whole(flying, surface)
 
     async def _admitted(
         self, request: NeutralRequest, caller: Caller, started_ns: int, session: str | None
@@ -319,6 +339,8 @@ class RequestLine:
         if flying.step is not None:
             self._state.sessions.served(flying.step, record, order.attempts)
         self._state.journal.decision(record, order.attempts)
+        if order.trace is not None:
+            order.trace.settled(record)
         flying.hold.close(settled.cost_nusd, settled.input_tokens + settled.output_tokens)
         return settled
 

@@ -9,11 +9,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
+from prometheus_client import CollectorRegistry, start_http_server
 
 from analytics.recorder import Recording
 from bidding.errors import MarketError
 from bidding.market import Catalogue
 from broker.config import ConfigError, Settings
+from broker.metrics import RecorderMetrics
 from broker.providers.capable import completed, missing_packages
 from feeds.clock import SystemClock
 from feeds.estimate import Estimation
@@ -63,4 +65,8 @@ async def record(settings: Settings) -> None:
     """Run the recorder until told to stop."""
     recording = Recording(settings.kafka, settings.store)
     on_signals(recording.stop)
+    if settings.metrics.recorder_port:
+        registry = CollectorRegistry()
+        registry.register(RecorderMetrics(recording.stats, SystemClock()))
+        start_http_server(settings.metrics.recorder_port, settings.metrics.host, registry)
     await recording.run()

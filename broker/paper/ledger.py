@@ -10,7 +10,7 @@ from collections import deque
 
 from msgspec import Struct
 
-BUYER_ID_HEADERS = ("x-broker-decision", "x-broker-attempt", "x-client-request-id")
+BUYER_ID_HEADERS = ("x-broker-decision", "x-broker-attempt", "x-client-request-id", "traceparent")
 KEPT_CALLS = 50_000
 
 

@@ -20,7 +20,7 @@ import uvloop
 from rich.console import Console
 
 from bidding.errors import BadRequest, MarketError
-from broker import key_commands, logs, params_commands, services
+from broker import feed_commands, key_commands, logs, params_commands, services
 from broker.config import ConfigError, Settings, load, masked
 
 app = typer.Typer(
@@ -34,6 +34,7 @@ JsonOption = Annotated[bool, typer.Option("--json", help="One JSON object as the
 _console = Console(stderr=True)
 app.add_typer(key_commands.app, name="key")
 app.add_typer(params_commands.app, name="params")
+app.add_typer(feed_commands.app, name="feed")
 
 
 def main() -> None:

@@ -23,6 +23,7 @@ from broker.public_port import PortSettings
 from broker.shared_state import StateSettings
 from broker.tracing import OtelSettings
 from feeds.estimate import EstimateSettings
+from feeds.feed import FeedSettings
 from feeds.kafka import KafkaSettings
 from feeds.records import KeyPolicy
 
@@ -107,6 +108,7 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     store: StoreSettings = field(default_factory=StoreSettings)
     analyst: AnalystSettings = field(default_factory=AnalystSettings)
     estimate: EstimateSettings = field(default_factory=EstimateSettings)
+    feeds: FeedSettings = field(default_factory=FeedSettings)
     state: StateSettings = field(default_factory=StateSettings)
     metrics: MetricsSettings = field(default_factory=MetricsSettings)
     otel: OtelSettings = field(default_factory=OtelSettings)

@@ -332,6 +332,13 @@ async def readyz(request: web.Request) -> web.Response:
     return json_response({"status": "ready", "view": state.market.view.number})
 
 
+async def feeds(request: web.Request) -> web.Response:
+    """`GET /v1/feeds`: how feeds are doing, incidents going on, prices held back."""
+    caller_of(request, "app")
+    state = request.app[_STATE]
+    return json_response(state.market.feeds.body(state.clock.now_us()))
+
+
 async def metrics(request: web.Request) -> web.Response:
     """Prometheus' text format."""
     state = request.app[_STATE]
@@ -339,6 +346,7 @@ async def metrics(request: web.Request) -> web.Response:
     state.market.update_gauges()
     age_us = state.clock.now_us() - state.market.view.at_us
     state.metrics.view_age_seconds.set(age_us * 1e-6)
+    state.market.feeds.measure(state.metrics, state.clock.now_us())
     return web.Response(
         body=state.metrics.exposition(), headers={"Content-Type": "text/plain; version=0.0.4"}
     )
@@ -388,6 +396,7 @@ ROUTES: Final[tuple[tuple[str, str, Scope | None, Handler], ...]] = (
     ("GET", "/v1/models", "app", models),
     ("GET", "/v1/market", "app", market),
     ("GET", "/v1/market/stream", "app", market_stream),
+    ("GET", "/v1/feeds", "app", feeds),
     ("GET", "/v1/reports", "analyst", reports),
     ("GET", "/v1/reports/{name}", "analyst", report),
     ("GET", "/", None, page),

@@ -27,6 +27,7 @@ from bidding.quote import Position
 from bidding.view import MarketView
 from bidding.warming import Warmer
 from broker.auth import KeyRing
+from broker.feed_board import FeedBoard
 from broker.metrics import Metrics
 from broker.overlay import Overlay
 from feeds.booking import BOOKED, take
@@ -34,7 +35,7 @@ from feeds.clock import Clock
 from feeds.compacted import Follower
 from feeds.kafka import KafkaSettings
 from feeds.records import KeyRecord, ParamsRecord, QuoteRecord, Record, SourceRecord
-from feeds.topics import KEYS, PARAMS, SOURCES
+from feeds.topics import FEEDS, KEYS, PARAMS, SOURCES, STATUS
 from feeds.views import Made, ViewLog
 
 logger = logging.getLogger(__name__)
@@ -73,7 +74,9 @@ class LiveMarket:
         self.keys = KeyRing()
         self.book = MarketBook(catalogue)
         self.overlay = Overlay(self.book.offers, catalogue, self.params.reliability.circuit)
-        self.follower = Follower(kafka, [*BOOKED, PARAMS, KEYS, SOURCES], self.on_record)
+        self.feeds = FeedBoard()
+        followed = [*BOOKED, PARAMS, KEYS, SOURCES, FEEDS, STATUS]
+        self.follower = Follower(kafka, followed, self.on_record)
         self.views = ViewLog(
             catalogue=digest_of(catalogue), defaults=msgspec.json.encode(self.params).decode()
         )
@@ -105,6 +108,8 @@ class LiveMarket:
             self._apply_params(record)
         elif isinstance(record, SourceRecord):
             self._hear(record)
+        elif self.feeds.take(record):
+            return
         elif take(self.book, record):
             self.views.took(key, position)
             self._dirty = True

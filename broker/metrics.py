@@ -104,6 +104,34 @@ class Metrics:
             "broker_spool_dropped", "Records the spool had to drop.", registry=registry
         )
 
+        self.feed_age_seconds = Gauge(
+            "broker_feed_age_seconds",
+            "Since a feed was last understood, or said to be unchanged.",
+            ["feed"],
+            registry=registry,
+        )
+        self.feed_stale = Gauge(
+            "broker_feed_stale",
+            "1 for a feed that has been silent too long.",
+            ["feed"],
+            registry=registry,
+        )
+        self.feed_refused = Gauge(
+            "broker_feed_refused",
+            "Documents of a feed that were refused or could not be read, by why.",
+            ["feed", "refusal"],
+            registry=registry,
+        )
+        self.feed_items = Gauge(
+            "broker_feed_items",
+            "Incidents going on, or offers priced.",
+            ["feed"],
+            registry=registry,
+        )
+        self.prices_held = Gauge(
+            "broker_prices_held", "Reported prices that are not believed yet.", registry=registry
+        )
+
     def exposition(self) -> bytes:
         """Everything in Prometheus' text format."""
         return generate_latest(self.registry)

@@ -1,4 +1,4 @@
-"""The services behind `broker estimate` and `broker record`: wired, signalled, ended in order."""
+"""The services behind `broker estimate`, `record`, `feed run`: wired, signalled, ended in order."""
 
 from __future__ import annotations
 
@@ -59,6 +59,15 @@ async def estimate(settings: Settings) -> None:
     )
     on_signals(estimation.stop)
     await estimation.run()
+
+
+async def feed(settings: Settings) -> None:
+    """Poll the feeds until told to stop."""
+    from feeds.polling import Polling
+
+    polling = Polling(settings.feeds, settings.kafka, SystemClock(), read_catalogue(settings))
+    on_signals(polling.stop)
+    await polling.run()
 
 
 async def record(settings: Settings) -> None:

@@ -19,6 +19,7 @@ from typing import Any, Self
 import aiohttp
 import msgspec
 from msgspec import Struct
+from yarl import URL
 
 from analytics.migrate import migrate
 from analytics.restore import restore
@@ -41,12 +42,15 @@ from broker.embedded.tansu import GROUP_SESSION_TIMEOUT_MS, Tansu
 from broker.paper.wires import key_at
 from broker.recycle import keep_small, recycle, today
 from feeds.clock import SystemClock
+from feeds.feed import Feed, FeedSettings
+from feeds.fetch import FetchSettings
 from feeds.kafka import KafkaSettings, ensure_topics
 from feeds.topics import TOPICS
 
 logger = logging.getLogger(__name__)
 
 _READY_S = 60.0
+FEED_POLL_S = 5.0
 LOG_MEMORY_BYTES = 512 * 1024 * 1024
 
 
@@ -81,12 +85,14 @@ class Up:
         workers: int = 1,
         time_scale: float = 1.0,
         log_memory_bytes: int = LOG_MEMORY_BYTES,
+        feed_poll_s: float = FEED_POLL_S,
     ) -> None:
         self._data_dir = data_dir
         self._port = port
         self._workers = workers
         self._time_scale = time_scale
         self._log_memory_bytes = log_memory_bytes
+        self._feed_poll_s = feed_poll_s
         self._watching: asyncio.Task[None] | None = None
         self._is_fresh = not (data_dir / "store").exists()
         self.log = Tansu()
@@ -162,6 +168,8 @@ class Up:
                 await self._restore()
                 await self._start_services()
             await self._await_ready()
+            # Polling starts beside the first requests, not in front of them.
+            await self._start_service("feed", "feed", "run")
             self._watching = asyncio.create_task(
                 keep_small(self.log, self._log_memory_bytes, self.recycle)
             )
@@ -175,7 +183,7 @@ class Up:
         if self._watching is not None:
             self._watching.cancel()
             await asyncio.wait([self._watching])
-        for name in ("admin", "gateway", "estimate", "record"):
+        for name in ("feed", "admin", "gateway", "estimate", "record"):
             if name in self.services:
                 await self.services.pop(name).stop()
         if self._paper is not None and self._paper.returncode is None:
@@ -247,6 +255,7 @@ class Up:
             analyst=AnalystSettings(
                 username=self.store.analyst.user, password=self.store.analyst.password
             ),
+            feeds=paper_feeds(catalogue, self._feed_poll_s),
             keys=held,
             provider_keys={p.id: key_at(p, self.paper.api_key) for p in catalogue.providers},
         )
@@ -270,13 +279,16 @@ class Up:
             "admin": "admin",
         }
         for name, command in commands.items():
-            service = ServiceProcess(
-                name,
-                ["broker", command, "--config", str(self.config_path)],
-                self._data_dir / "logs" / f"{name}.log",
-            )
-            self.services[name] = service
-            await service.start()
+            await self._start_service(name, command)
+
+    async def _start_service(self, name: str, *command: str) -> None:
+        service = ServiceProcess(
+            name,
+            ["broker", *command, "--config", str(self.config_path)],
+            self._data_dir / "logs" / f"{name}.log",
+        )
+        self.services[name] = service
+        await service.start()
 
     async def _await_ready(self) -> None:
         deadline_s = time.monotonic() + _READY_S
@@ -294,6 +306,41 @@ class Up:
                 await asyncio.sleep(0.05)
         late = next(iter(urls))
         raise NotUp(f"{late} was not ready within {_READY_S:g} s: {self.services[late].tail()}")
+
+
+def paper_feeds(catalogue: Catalogue, poll_s: float) -> FeedSettings:
+    """The status page and the price list of every seller of the paper market."""
+    feeds: list[Feed] = []
+    hosts: set[str] = set()
+    for provider in catalogue.providers:
+        prices = URL(provider.base_url).origin() / "prices"
+        feeds.append(
+            Feed(
+                id=f"{provider.id}-prices",
+                of="prices",
+                format="price-page",
+                url=str(prices),
+                provider=provider.id,
+            )
+        )
+        hosts.add(prices.host or "")
+        if provider.status_url is not None:
+            status = URL(provider.status_url)
+            hosts.add(status.host or "")
+            feeds.append(
+                Feed(
+                    id=f"{provider.id}-status",
+                    format="statuspage",
+                    url=provider.status_url,
+                    provider=provider.id,
+                )
+            )
+    return FeedSettings(
+        own=tuple(feeds),
+        status_poll_s=poll_s,
+        prices_poll_s=poll_s,
+        fetch=FetchSettings(private_hosts=tuple(sorted(hosts)), timeout_s=5.0),
+    )
 
 
 def connection_facts(up: Up) -> dict[str, Any]:

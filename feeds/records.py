@@ -241,7 +241,8 @@ class CalibrationRecord(Written, tag_field="kind", tag="calibration/1", kw_only=
 class PriceRecord(Written, tag_field="kind", tag="price/1", kw_only=True):
     """A list price as a source reports it (topic `market.prices`, key offer, compacted).
 
-    `old` is what was in force before; `quarantined` holds it back until confirmed, with why.
+    `old` is what was in force before; `quarantined` holds it back until confirmed, with why;
+    `released` says that a price held back before no longer is: believed, or taken back.
     """
 
     offer: str
@@ -251,10 +252,16 @@ class PriceRecord(Written, tag_field="kind", tag="price/1", kw_only=True):
     old: PriceList | None = None
     effective_at_us: TimestampUs = 0
     quarantined: str = ""
+    released: bool = False
 
 
 class StatusRecord(Written, tag_field="kind", tag="status/1", kw_only=True):
-    """What a provider says of itself (topic `market.status`, key provider, compacted)."""
+    """What a provider says of itself (topic `market.status`, key provider and incident, compacted).
+
+    `scope` says whether all of the provider's offers are concerned, those of `models`, or none,
+    in `regions` only where any are told. `told_us` is when the page first told; `at_us` when we
+    heard this word of it on `feed`.
+    """
 
     provider: str
     at_us: TimestampUs
@@ -265,6 +272,36 @@ class StatusRecord(Written, tag_field="kind", tag="status/1", kw_only=True):
     incident_id: str = ""
     title: str = ""
     models: list[str] = field(default_factory=list)
+    scope: Literal["provider", "models", "none"] = "provider"
+    regions: list[str] = field(default_factory=list)
+    feed: str = ""
+    told_us: TimestampUs = 0
+    until_us: TimestampUs = 0
+
+
+class FeedRecord(Written, tag_field="kind", tag="feed/1", kw_only=True):
+    """How a feed is doing (topic `market.feeds`, key feed, compacted).
+
+    `good_at_us` is when its document was last understood, or said to be unchanged; 0: never.
+    `refused` counts what the way out would not take, by kind; `error` is the newest, empty when
+    all is well. `n_items` are incidents going on, or offers priced; `n_held` prices in quarantine.
+    """
+
+    feed: str
+    of: Literal["status", "prices"]
+    provider: str
+    format: str
+    at_us: TimestampUs
+    good_at_us: TimestampUs
+    changed_at_us: TimestampUs
+    poll_s: float
+    n_polls: Int64 = 0
+    n_unchanged: Int64 = 0
+    n_bad: Int64 = 0
+    refused: dict[str, Int64] = field(default_factory=dict)
+    error: str = ""
+    n_items: Int64 = 0
+    n_held: Int64 = 0
 
 
 class SourceRecord(Written, tag_field="kind", tag="source/1", kw_only=True):
@@ -434,6 +471,7 @@ Record = (
     | StatusRecord
     | SourceRecord
     | SeasonRecord
+    | FeedRecord
     | ViewRecord
     | ParamsRecord
     | KeyRecord

@@ -41,6 +41,7 @@ PRICES = _topic("market.prices", "offer", r.PriceRecord, None)
 STATUS = _topic("market.status", "provider", r.StatusRecord, None)
 SOURCES = _topic("market.sources", "source", r.SourceRecord, None, partitions=1)
 SEASONS = _topic("market.seasons", "offer", r.SeasonRecord, None, partitions=1)
+FEEDS = _topic("market.feeds", "feed", r.FeedRecord, None, partitions=1)
 PARAMS = _topic("control.params", "scope", r.ParamsRecord, None, partitions=1)
 KEYS = _topic("control.keys", "key_id", r.KeyRecord, None, partitions=1)
 CATALOGUE = _topic("control.catalogue", "key", r.CatalogueRecord, None, partitions=1)
@@ -57,6 +58,7 @@ TOPICS: Final[tuple[Topic, ...]] = (
     STATUS,
     SOURCES,
     SEASONS,
+    FEEDS,
     PARAMS,
     KEYS,
     CATALOGUE,
@@ -78,5 +80,8 @@ def key_of(topic: Topic, record: r.Written) -> bytes:
     if isinstance(record, r.PriceRecord) and record.quarantined:
         # Never under the offer's own key, where compaction would put it in place of what holds.
         return f"?{record.source}:{record.offer}".encode()
+    if isinstance(record, r.StatusRecord) and record.incident_id:
+        # A provider may have several incidents at once; compaction keeps the newest word of each.
+        return f"{record.provider}/{record.incident_id}".encode()
     key: str = getattr(record, topic.key)
     return key.encode()

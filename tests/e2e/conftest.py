@@ -13,5 +13,5 @@ from tests.fakes.up_rig import Market, market_up
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
 async def market(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Market]:
     """Use tasks of your own where counts matter; others use the market at the same time."""
-    async with market_up(tmp_path_factory.mktemp("market")) as made:
+    async with market_up(tmp_path_factory.mktemp("market"), feed_poll_s=1.5) as made:
         yield made

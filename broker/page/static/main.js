@@ -2,6 +2,7 @@
 
 import { ApiError, events, hasKey, setKey, takeKeyFromAddress } from "/page/api.js";
 import * as decisions from "/page/decisions.js";
+import * as feeds from "/page/feeds.js";
 import * as params from "/page/params.js";
 import { Quotes } from "/page/quotes.js";
 import * as reports from "/page/reports.js";
@@ -78,12 +79,14 @@ async function start() {
   every(20, "#promises", reports.calibrations);
   every(60, "#seasons", reports.seasons);
   every(30, "#health", reports.incidents);
+  every(5, "#feeds", feeds.load);
   every(3, "#decisions", decisions.recent);
   every(10, "#params", () => params.load());
 }
 
 document.querySelector("#period").addEventListener("change", () => reports.spend());
 document.querySelector("#season-offer").addEventListener("change", () => reports.seasons());
+document.querySelector("#all-feeds").addEventListener("change", () => feeds.load());
 decisions.listen();
 takeKeyFromAddress();
 start();

@@ -62,6 +62,7 @@ export async function bought(quotes) {
   quotes.bought(new Map([...calls].map(([offer, n]) => [offer, n / total])));
   const prices = new Map();
   for (const r of (await report("price_history", { since: "90d" })).reverse()) {
+    if (r.quarantined) continue;
     const known = prices.get(r.offer) || (r.old_output_usd_per_mtok == null ? [] : [r.old_output_usd_per_mtok]);
     prices.set(r.offer, [...known, r.output_usd_per_mtok]);
   }

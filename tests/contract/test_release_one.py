@@ -1,7 +1,7 @@
 """A store of the first release, with its data, brought to this build's schema while written to.
 
-`golden/release_one.json` holds what that release was: the checksums of its migrations, whose files
-are frozen, and the columns its recorder named. So the recorder here writes as that one did.
+`golden/release_one.json` holds what that release was: checksums of its migrations, whose files are
+frozen, the columns its recorder named, and its topics. So the recorder here writes as that one did.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from analytics import chain
+from analytics import chain, lives, recorder
 from analytics.chain import Chain, ChainStats
 from analytics.migrate import migrate, migrations
 from analytics.recorder import RecorderSettings, Recording
@@ -29,7 +29,7 @@ from feeds.kafka import KafkaSettings
 from feeds.pipeline import PipelineSettings
 from feeds.producer import LogProducer
 from feeds.records import AttemptRecord, Record
-from feeds.topics import ATTEMPTS, BY_NAME, DECISIONS, FEEDBACK, Topic
+from feeds.topics import ATTEMPTS, BY_NAME, DECISIONS, FEEDBACK, TOPICS, Topic
 from tests.fakes import facts
 from tests.fakes.desk import settings_of
 from tests.fakes.rollups import PAIRS, assert_rollups_equal_raw
@@ -107,6 +107,9 @@ async def test_migrating_under_a_recorder_at_work_loses_nothing(
     chdb_server: ChdbServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(chain, "columns", as_of_release_one)
+    then = tuple(t for t in TOPICS if t.name in RELEASE["topics"])
+    monkeypatch.setattr(recorder, "CHANGES", tuple(t for t in then if t not in recorder.FACTS))
+    monkeypatch.setattr(lives, "TOPICS", then)
     async with Tansu() as log, await Store.open(settings_of(chdb_server, "trelease1")) as store:
         assert len(await migrate(store, migrations()[: len(RELEASE["migrations"])])) == 4
         for topic, make in _MAKERS.items():
@@ -139,7 +142,7 @@ async def test_migrating_under_a_recorder_at_work_loses_nothing(
         assert await n_rows(store) == {name: N_OLD + n for name, n in sent.items()}
         await assert_rollups_equal_raw(store)
         # This build's recorder takes over where that one stopped, and fills what is new.
-        monkeypatch.setattr(chain, "columns", columns)
+        monkeypatch.undo()
         newer = facts.decision(1)
         newer.decision_id, newer.session = "d-newer", "s-1"
         async with recording(kafka, store), LogProducer(kafka) as producer:

@@ -20,7 +20,7 @@ import bidding.features
 from analytics.replay.files import Floats
 from analytics.replay.quality_problem import Problem, learnt, predicted_cost, promised
 
-_CODE: Final = ("quality*.py", "answer_length.py")
+_CODE: Final = ("quality*.py", "standing_law.py", "answer_length.py")
 
 
 class Beliefs(NamedTuple):

@@ -27,8 +27,9 @@ from analytics.replay.traces import OfferRow
 from analytics.replay.world import MARKETS, latencies
 from bidding.estimators.answer_length import fit_length
 from bidding.estimators.quality import QualityEstimator
+from bidding.estimators.quality_fit import TaskTable
 from bidding.estimators.quality_prior import ModelFacts
-from bidding.estimators.quality_skill import TaskSkill, logits, p_good, skill_arrays
+from bidding.estimators.quality_skill import logits, p_good, skill_arrays
 
 LEAST_COVERAGE: Final = 0.9
 
@@ -162,12 +163,22 @@ def facts(problem: Problem) -> list[ModelFacts]:
     return [ModelFacts(model=m, output_usd_per_mtok=price) for m, price in lowest.items()]
 
 
-def learnt(problem: Problem, task: str = "task") -> TaskSkill:
-    """The skill that full information on the problem's prompts leads to."""
+def learnt(problem: Problem) -> QualityEstimator:
+    """What full information on the problem's prompts leads to; a task a set."""
     quality = QualityEstimator(facts(problem))
     models, columns = distinct_models(problem)
-    quality.learn_table(task, models, problem.features, problem.questions.outcome[:, columns])
-    return quality.skill(task)
+    tasks = np.array(problem.questions.task)
+    quality.learn_tables(
+        {
+            name: TaskTable(
+                problem.features[tasks == name],
+                problem.questions.outcome[tasks == name][:, columns],
+            )
+            for name in sorted(set(problem.questions.task))
+        },
+        models,
+    )
+    return quality
 
 
 def distinct_models(problem: Problem) -> tuple[list[str], list[int]]:
@@ -178,19 +189,39 @@ def distinct_models(problem: Problem) -> tuple[list[str], list[int]]:
     return list(first), list(first.values())
 
 
-def promised(skill: TaskSkill, problem: Problem) -> Floats:
-    """P(good) by the gateway's own arithmetic: (n_prompts, n_models)."""
-    arrays = skill_arrays(skill, problem.questions.models)
-    return np.array([p_good(*logits(arrays, f)) for f in problem.features])
+def promised(quality: QualityEstimator, problem: Problem, task: str | None = None) -> Floats:
+    """P(good) by the gateway's own arithmetic: (n_prompts, n_models).
+
+    Parameters
+    ----------
+    task : str, optional
+        The task all prompts are of; without it, each is of its set's.
+    """
+    tasks = problem.questions.task if task is None else [task] * len(problem.features)
+    arrays = {
+        name: skill_arrays(quality.skill(name), problem.questions.models) for name in set(tasks)
+    }
+    return np.array(
+        [p_good(*logits(arrays[t], f)) for t, f in zip(tasks, problem.features, strict=True)]
+    )
 
 
 def predicted_cost(learning: Problem, test: Problem) -> Floats:
-    """Cost of each test prompt at each model, from answers seen while learning."""
+    """Cost of each test prompt at each model, from answers seen while learning.
+
+    Answers' lengths are learnt per set; prompts of a set not learnt from, from all sets.
+    """
     if learning.input_usd is None or learning.output_usd is None:
         return test.cost
-    slope = fit_length(learning.features, learning.questions.out_tokens)
-    tokens = slope.tokens(test.features)
     inputs = np.multiply.outer(test.questions.in_tokens, learning.input_usd)
+    tokens = np.empty_like(inputs)
+    known_tasks, tasks = np.array(learning.questions.task), np.array(test.questions.task)
+    for name in sorted(set(test.questions.task)):
+        known = known_tasks == name
+        if not known.any():
+            known = np.ones(len(known_tasks), dtype=bool)
+        slope = fit_length(learning.features[known], learning.questions.out_tokens[known])
+        tokens[tasks == name] = slope.tokens(test.features[tasks == name])
     cost: Floats = inputs + tokens * learning.output_usd
     return cost
 

@@ -84,8 +84,7 @@ def new_set(known: Problem, unseen: Problem, n_seeds: int = 3) -> Unseen:
     stream = learning_half(unseen.questions.items, "stream")
     served, scored = unseen.take(stream), unseen.take(~stream)
     cost = predicted_cost(known, scored)
-    before = _estimator(known).skill("unseen")
-    p_before = promised(before, scored)
+    p_before = promised(learnt(known), scored, "unseen")
     first = purchases(p_before, cost, scored.cost, scored.questions.outcome, unseen.prices)
     after, p_after = _learnt_online(known, served, scored, n_seeds)
     outcome = scored.questions.outcome
@@ -142,19 +141,12 @@ def _figures(bought: Purchases, scored: Problem, prices: Floats) -> tuple[float,
     return float(below.mean()), gap_closed(bought, oracle, hull, mass).linear
 
 
-def _estimator(known: Problem) -> QualityEstimator:
-    quality = QualityEstimator(facts(known))
-    questions = known.questions
-    quality.learn_table("known", questions.models, known.features, questions.outcome)
-    return quality
-
-
 def _learnt_online(
     known: Problem, served: Problem, scored: Problem, n_seeds: int
 ) -> tuple[Purchases, list[Floats]]:
     """Each λ learns from what it bought itself, one sd optimistic; then buys the scored prompts."""
-    base = _estimator(known)
-    models, state = base.models("known"), base.state("known")
+    base = learnt(known)
+    born = [(task, base.models(task), base.state(task)) for task in base.tasks]
     served_cost, scored_cost = predicted_cost(known, served), predicted_cost(known, scored)
     typical = float(np.median(served.cost[served.cost > 0]))
     lambdas = np.geomspace(typical * 0.3, float(served.cost.max()) * 30.0, N_ONLINE_PRICES)
@@ -163,9 +155,10 @@ def _learnt_online(
     for seed in range(n_seeds):
         for price in lambdas:
             quality = QualityEstimator(facts(known))
-            quality.restore("known", models, state)
+            for task, models, state in born:
+                quality.restore(task, models, state)
             _serve(quality, served, served_cost, float(price), np.random.default_rng(seed))
-            p = promised(quality.skill("unseen"), scored)
+            p = promised(quality, scored, "unseen")
             promises.append(p)
             bought.append(
                 purchases(p, scored_cost, scored.cost, scored.questions.outcome, np.array([price]))

@@ -17,14 +17,14 @@ Horvitz, Thompson (1952); Hájek (1971) for the division by the mean of inverse 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import ClassVar, Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from bidding.estimators.quality_belief import VERSION, TaskBelief
-from bidding.estimators.quality_fit import FitSetting, FittedTask, fit_task
+from bidding.estimators.quality_fit import FitSetting, FittedTasks, TaskTable, fit_tasks
 from bidding.estimators.quality_prior import (
     BASE_LOGIT,
     LEVEL_SD,
@@ -126,31 +126,33 @@ class QualityEstimator:
             changed.add(task)
         return sorted(changed)
 
-    def learn_table(
+    def learn_tables(
         self,
-        task: str,
+        tables: Mapping[str, TaskTable],
         models: Sequence[str],
-        features: Floats,
-        outcome: Floats,
         setting: FitSetting | None = None,
-    ) -> FittedTask:
-        """Replace the task's memory by what a table of outcomes teaches; online goes on from it.
+    ) -> FittedTasks:
+        """Replace the memory of tasks by what tables of outcomes teach; online goes on from it.
 
         Parameters
         ----------
+        tables : mapping of str to TaskTable
+            Per task its outcomes; what tasks have in common is learnt from all of them.
         models : sequence of str, (n_models,)
-        features : ndarray, (n_prompts, N_FEATURES)
-        outcome : ndarray, (n_prompts, n_models)
-            In [0, 1]; NaN where there is none.
+            Columns of every table.
         setting : FitSetting, optional
-            How strongly the fit is held back; chosen within the table when not given.
+            How strongly the fit is held back; chosen within the tables when not given.
         """
-        self._tasks.pop(task, None)
-        born = TaskBelief(self._level(task))
-        for model in models:
-            born.add_model(model, self._standing(task, model))
-        fitted = fit_task(born, features, outcome, setting)
-        self._tasks[task] = fitted.belief
+        for task in tables:
+            self._tasks.pop(task, None)
+        born = []
+        for task in tables:
+            belief = TaskBelief(self._level(task))
+            for model in models:
+                belief.add_model(model, self._standing(task, model))
+            born.append(belief)
+        fitted = fit_tasks(born, list(tables.values()), setting)
+        self._tasks.update(zip(tables, fitted.beliefs, strict=True))
         return fitted
 
     def state(self, task: str) -> list[float]:

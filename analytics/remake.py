@@ -77,7 +77,7 @@ async def remake(store: Store, record: DecisionRecord) -> Again:
 
 
 async def remake_all(store: Store, records: Sequence[DecisionRecord]) -> list[Verdict]:
-    """Make decisions again, in no order.
+    """Make decisions again, in no order. For a hit of the response cache there is nothing to make.
 
     Raises
     ------
@@ -87,6 +87,9 @@ async def remake_all(store: Store, records: Sequence[DecisionRecord]) -> list[Ve
     verdicts: list[Verdict] = []
     starts: dict[tuple[str, str], dict[int, list[DecisionRecord]]] = {}
     for record in records:
+        if record.cached_from:
+            verdicts.append(Verdict(decision_id=record.decision_id, identical=True))
+            continue
         by_view = starts.setdefault((record.gateway, record.boot), {})
         by_view.setdefault(record.view_number, []).append(record)
     for (gateway, boot), by_view in starts.items():

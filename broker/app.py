@@ -39,7 +39,7 @@ from broker.providers.capable import installed
 from broker.public_port import PublicPort
 from broker.recent import Flight, RecentDecisions
 from broker.revocation import follow_revocations
-from broker.second_opinion import second_opinion
+from broker.second_opinion import cached_opinion, second_opinion
 from broker.serve import RequestLine
 from broker.sessions import offer_facts
 from broker.state import open_state
@@ -264,6 +264,8 @@ class _History:
         ------
         NotStored, StoreUnavailable, StoreRejected
         """
+        if record.cached_from:
+            return cached_opinion(record)
         deadline = asyncio.get_running_loop().time() + _STORED_WITHIN_S
         while True:
             if self._store is None:

@@ -57,6 +57,7 @@ def autopsy(flight: Flight) -> dict[str, Any]:
         "timeline": timeline(decision, flight.attempts),
         "handed_over_from": decision.incumbent if decision.handoff else None,
         "session": _session(decision),
+        "cached_from": decision.cached_from or None,
         "blame": blame(flight),
         "delivered": {
             "offer": decision.delivered_offer,
@@ -158,6 +159,8 @@ def blame_line(flight: Flight) -> str:
 def why(decision: DecisionRecord, attempts: list[AttemptRecord]) -> list[str]:
     """The decision in sentences."""
     lines: list[str] = []
+    if decision.cached_from:
+        return [f"Served from the response cache: the answer of {decision.cached_from}."]
     turned_away = ", ".join(f"{n} for {reason}" for reason, n in decision.no_bids.items())
     n_away = sum(decision.no_bids.values())
     lines.append(

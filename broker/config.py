@@ -20,6 +20,7 @@ from msgspec import Meta, Struct, field
 from analytics.store import StoreSettings
 from bidding.errors import MarketError
 from broker.public_port import PortSettings
+from broker.response_cache import CacheSettings
 from broker.shared_state import StateSettings
 from broker.tracing import OtelSettings
 from feeds.estimate import EstimateSettings
@@ -112,6 +113,7 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     state: StateSettings = field(default_factory=StateSettings)
     metrics: MetricsSettings = field(default_factory=MetricsSettings)
     otel: OtelSettings = field(default_factory=OtelSettings)
+    cache: CacheSettings = field(default_factory=CacheSettings)
     keys: list[KeySettings] = []
     provider_keys: dict[str, str] = {}
 

@@ -14,7 +14,7 @@ from broker.autopsy import autopsy
 from broker.config import Settings
 from broker.errors import NotFound
 from broker.recent import Flight
-from broker.second_opinion import second_opinion
+from broker.second_opinion import cached_opinion, second_opinion
 
 
 class Tally(Struct, kw_only=True):
@@ -48,7 +48,12 @@ async def explain(settings: Settings, decision_id: str, *, replay: bool) -> dict
             raise NotFound(f"no decision {decision_id!r}")
         told = autopsy(Flight(line.decision, line.attempts, line.feedback))
         if replay:
-            told["replay"] = second_opinion(await remake(store, line.decision))
+            made = line.decision
+            told["replay"] = (
+                cached_opinion(made)
+                if made.cached_from
+                else second_opinion(await remake(store, made))
+            )
         return told
 
 

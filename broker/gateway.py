@@ -33,6 +33,7 @@ from broker.gateway_state import GatewayState
 from broker.market_routes import market_body, models_body
 from broker.public_port import PORT, PublicPort, watch
 from broker.recent import Flight
+from broker.response_cache import BAD
 from broker.serve import RequestLine, decision_id, error_body
 from broker.sessions import session_named
 from broker.wire.anthropic_messages import ANTHROPIC_MESSAGES
@@ -255,6 +256,8 @@ async def post_outcomes(request: web.Request) -> web.Response:
             state.journal.own_attempt(attempt, flight)
         if feedback is not None:
             state.journal.feedback(feedback, flight)
+            if feedback.quality < BAD:
+                state.cache.forget(flight.decision.cached_from or feedback.decision_id)
         n_accepted += 1
     if refused and not n_accepted and len(lines) == 1:
         return json_response({"error": refused[0]}, status=_status_of(refused[0]))

@@ -20,6 +20,7 @@ from broker.market_stream import MarketStream
 from broker.metrics import Metrics
 from broker.page_routes import load_files
 from broker.recent import Flight
+from broker.response_cache import ResponseCache
 from broker.sessions import OfferFacts, Sessions
 from broker.shared_state import SharedState
 from broker.telemetry import Intake
@@ -61,6 +62,7 @@ class GatewayState:
         self.shared = shared
         self.tenancy = Tenancy(shared, clock)
         self.sessions = Sessions(shared, facts, clock)
+        self.cache = ResponseCache(settings.cache, clock)
         self.replayed = replayed
         self.desk = desk
         self.intake = Intake(market.catalogue, journal, clock)

@@ -101,13 +101,14 @@ def feedback_of(line: OutcomeLine, flight: Flight, at_us: int) -> FeedbackRecord
         tenant=decision.tenant,
         sla_class=decision.sla_class,
         offer=offer,
-        model=model_of(offer),
+        model=(decision.delivered_model or "") if decision.cached_from else model_of(offer),
         quality=line.quality,
         source=line.source,
         features=decision.features,
         p_good=decision.p_good if decision.p_good is not None else _believed(decision, offer),
         propensity=decision.propensity,
-        weight=TRUST[line.source],
+        # The same answer served again is no new draw: its score is kept, and teaches nothing.
+        weight=0.0 if decision.cached_from else TRUST[line.source],
     )
 
 

@@ -22,6 +22,7 @@ from bidding.params import Params
 from bidding.slate import slate_for
 from bidding.units import usd_from_nusd
 from bidding.view import MarketView, Memo
+from feeds.records import DecisionRecord
 
 _STEPS: Final = 24
 _SHOWN: Final = 3
@@ -46,6 +47,21 @@ def second_opinion(again: Again) -> dict[str, Any]:
         ]
     told["why"] = _in_words(told)
     return told
+
+
+def cached_opinion(record: DecisionRecord) -> dict[str, Any]:
+    """What a replay says of a hit of the response cache, where nothing was decided."""
+    why = f"Served from the response cache, the answer of {record.cached_from}: no auction was held"
+    return {
+        "identical": True,
+        "differences": [],
+        "cached_from": record.cached_from,
+        "bids": [],
+        "turned_away": {},
+        "explored": False,
+        "would_have_won": [],
+        "why": [f"{why}, so there is nothing to decide again."],
+    }
 
 
 def _all_bids(again: Again) -> list[Bid]:

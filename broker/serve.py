@@ -26,17 +26,29 @@ from bidding.view import MarketView
 from broker.asking import bid_request
 from broker.attempt import Order
 from broker.auth import Caller
+from broker.cached_serving import cached_record, hit_headers, send_hit, settle_hit
 from broker.delivery import Delivery
 from broker.dispatch import Dispatcher
 from broker.errors import SellersFailed, Shed, answer_for, body_for
 from broker.gateway_state import GatewayState
 from broker.key_rules import merged_sla
+from broker.response_cache import HEADER as CACHE_HEADER
+from broker.response_cache import NO_LOOKUP, Cached
 from broker.resume import continuation, may_resume
 from broker.sessions import Step, headers_of, note_step, session_named
 from broker.settle import Settlement, fill, settle
 from broker.tenancy import Hold, cost_bound
 from broker.tracing import RequestTrace
-from broker.wire.neutral import Event, Failed, NeutralRequest, Started, TextDelta, Usage
+from broker.wire.neutral import (
+    Answer,
+    Event,
+    Failed,
+    NeutralRequest,
+    Started,
+    TextDelta,
+    Usage,
+    collect,
+)
 from broker.wire.surface import ErrorBody, ReplyMeta, StreamEncoder, Surface
 from feeds.flight import decision_record
 from feeds.records import DecisionRecord
@@ -62,6 +74,7 @@ class _Flying:
         "decided_ns",
         "decision",
         "hold",
+        "lookup",
         "order",
         "record",
         "request",
@@ -82,6 +95,7 @@ class _Flying:
     ) -> None:
         self.hold = hold
         self.step = step
+        self.lookup = NO_LOOKUP
         self.request = request
         self.asked = asked
         self.decision = decision
@@ -134,7 +148,12 @@ class RequestLine:
     ) -> web.StreamResponse:
         started_ns = self._state.clock.monotonic_ns()
         request = surface.decode(body)
-        flying = await self._admitted(request, caller, started_ns, session_named(http))
+        asked = self._asked(request, caller)
+        lookup = self._state.cache.look_up(request, caller, http.headers.get(CACHE_HEADER))
+        if lookup.hit is not None:
+            return await self._cached(http, request, asked, caller, surface, lookup.hit)
+        flying = await self._admitted(request, asked, caller, started_ns, session_named(http))
+        flying.lookup = lookup
         if trace is not None:
             flying.order.trace = trace
             trace.decided(request, flying.record, flying.decided_ns - started_ns)
@@ -142,13 +161,62 @@ class RequestLine:
             return await self._stream(http, flying, surface)
         return await self._whole(flying, surface)
 
-    async def _admitted(
-        self, request: NeutralRequest, caller: Caller, started_ns: int, session: str | None
-    ) -> _Flying:
-        """The request decided, within its key's limits, and its money set aside."""
+    def _asked(self, request: NeutralRequest, caller: Caller) -> BidRequest:
+        """What the auction is asked, within what the key may ask."""
         request.sla = merged_sla(request.sla, caller.policy.sla)
         view = self._state.market.view
-        asked = bid_request(request, caller.tenant, view.offers, caller.policy)
+        return bid_request(request, caller.tenant, view.offers, caller.policy)
+
+    async def _cached(
+        self,
+        http: web.Request,
+        request: NeutralRequest,
+        asked: BidRequest,
+        caller: Caller,
+        surface: Surface,
+        hit: Cached,
+    ) -> web.StreamResponse:
+        """An answer bought before: within the key's rate limits, for nothing."""
+        state = self._state
+        hold = await state.tenancy.admit(caller, 0)
+        hold.close(0, 0)
+        begun_ns, now_us = state.clock.monotonic_ns(), state.clock.now_us()
+        answer, version = hit.answer(), state.market.params.version
+        record = cached_record(
+            hit, asked, decision_id=decision_id(), at_us=now_us, params_version=version
+        )
+        took_ms = (state.clock.monotonic_ns() - begun_ns) / _NS_PER_MS
+        settle_hit(record, hit, answer, asked.sla, took_ms)
+        state.journal.decision(record, [])
+        meta = ReplyMeta(
+            id=surface.id_prefix + record.decision_id[4:],
+            created_s=now_us // 1_000_000,
+            model=hit.model,
+        )
+        headers = hit_headers(record, hit, (now_us - hit.at_us) * 1e-6)
+        return await send_hit(http, request, answer, surface, meta, headers)
+
+    def _keep(self, flying: _Flying, delivery: Delivery, answer: Answer | None) -> None:
+        """Keep a delivered answer for the key, where its policy says so."""
+        record, offer = flying.record, delivery.seat.offer
+        if flying.decision.feasible:
+            self._state.cache.keep(
+                flying.lookup,
+                answer,
+                decision_id=record.decision_id,
+                model=offer.model,
+                p_good=next((b.p_good for b in record.ranked if b.offer == offer.id), 0.0),
+            )
+
+    async def _admitted(
+        self,
+        request: NeutralRequest,
+        asked: BidRequest,
+        caller: Caller,
+        started_ns: int,
+        session: str | None,
+    ) -> _Flying:
+        """The request decided, within its key's limits, and its money set aside."""
         step = await self._state.sessions.step_of_request(request, caller.key_id, session)
         if step is not None:
             asked = step.ask(asked)
@@ -258,6 +326,7 @@ class RequestLine:
         answer = delivery.answer
         if answer is None:
             raise SellersFailed([])
+        self._keep(flying, delivery, answer)
         meta = self._meta(flying, delivery, surface)
         return web.Response(
             body=surface.reply(flying.request, answer, meta),
@@ -278,19 +347,24 @@ class RequestLine:
                 response.content_type = "text/event-stream"
                 response.headers["Cache-Control"] = "no-cache"
                 await response.prepare(http)
-                await self._relay(response, encoder, delivery, flying.order)
+                sent = await self._relay(response, encoder, delivery, flying.order)
                 await response.write_eof()
+                if sent is not None and flying.lookup.key:
+                    answer = collect([*sent, delivery.usage])
+                    self._keep(flying, delivery, answer)
                 return response
         finally:
             self._settle(flying, first_ns)
 
     async def _relay(
         self, response: web.StreamResponse, encoder: StreamEncoder, delivery: Delivery, order: Order
-    ) -> None:
+    ) -> list[Event] | None:
         """Pass events on as they come. A break becomes the surface's error event, or, where the
-        app opted in, the place from which the runner-up goes on.
+        app opted in, the place from which the runner-up goes on. What one seller sent to its
+        end is returned.
         """
         sent: list[Event] = []
+        first = delivery
         opening = encoder.start()
         if opening:
             await _write(response, opening)
@@ -300,13 +374,13 @@ class RequestLine:
                 failed = delivery.failed
                 if failed is None:
                     await _write(response, encoder.end())
-                    return
+                    return sent if first is delivery else None
                 broken = delivery.seat.offer.id
                 rest = await self._resumed(order, broken, failed.failure, sent)
                 if rest is None:
                     error = SellersFailed([(broken, str(failed.failure))])
                     await _write(response, encoder.error(error_body(error)))
-                    return
+                    return None
                 delivery = await stack.enter_async_context(rest)
                 mark = f": resumed after {broken} by {delivery.seat.offer.id}\n\n"
                 await _write(response, mark.encode())
@@ -370,6 +444,8 @@ class RequestLine:
         total_ms = (clock.monotonic_ns() - flying.started_ns) / _NS_PER_MS
         step, record = flying.step, flying.record
         of_session = {} if step is None else headers_of(step, record, offer, flying.order.attempts)
+        if flying.lookup.word != "off":
+            of_session[CACHE_HEADER] = flying.lookup.word
         return {
             **of_session,
             "x-broker-decision": flying.order.decision_id,

@@ -164,7 +164,7 @@ class Estimation:
             self.quoter.fold([o for o, _ in attempts], [p for _, p in attempts])
             return
         for record, position in zip(batch.records, positions, strict=True):
-            if isinstance(record, DecisionRecord) and not record.only:
+            if isinstance(record, DecisionRecord) and not (record.only or record.cached_from):
                 self.appraiser.fold_decision(settled(record), position)
             elif isinstance(record, FeedbackRecord):
                 self.appraiser.fold_label(label(record), position)

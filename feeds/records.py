@@ -132,7 +132,8 @@ class DecisionRecord(Written, tag_field="kind", tag="decision/1", kw_only=True):
     `on_time` is None when the request had no deadline. A request of a `session` (a name that says
     nothing) is its step `session_step`: `switch` is what the auction made of leaving its
     incumbent, as JSON, `handoff` that another offer served it in the end, and why, and
-    `earlier_handoffs` those of the steps before. `arm` names the trial of params the
+    `earlier_handoffs` those of the steps before. `cached_from` is the decision whose answer the
+    response cache served again: then no auction was held. `arm` names the trial of params the
     request was part of. `shadow_*` is what `shadow_version` of the params would have bought; 0
     when none was being tried in the shadow.
     """
@@ -199,6 +200,7 @@ class DecisionRecord(Written, tag_field="kind", tag="decision/1", kw_only=True):
     handoff: str = ""
     handoff_dropped: Int64 = 0
     earlier_handoffs: list[HandoffRecord] = field(default_factory=list)
+    cached_from: str = ""
 
 
 class FeedbackRecord(Written, tag_field="kind", tag="feedback/1", kw_only=True):

@@ -8,7 +8,7 @@ holds the prompt itself.
 from __future__ import annotations
 
 import math
-from typing import Annotated, Final, Literal
+from typing import Annotated, Any, Final, Literal
 
 import msgspec
 from msgspec import Meta, Struct, field
@@ -39,13 +39,43 @@ class Compliance(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     deny: tuple[Label, ...] = ()
 
 
+class Verify(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Checks an answer must pass before it is returned; one that fails is bought again elsewhere.
+
+    Attributes
+    ----------
+    json_schema : the answer is JSON that fits this schema; True: the request's own
+    tools : calls name a tool on offer, with arguments that fit its schema
+    regex : the answer contains a match (RE2's syntax)
+    not_refused : the model did not decline
+    webhook : an address that the operator allows; it is sent the answer and says what it is worth
+    most_answers : how many may be bought
+    on_fail : what to do when none passes: return the last one, marked, or answer 422
+    weight : what a verdict weighs as a quality score, where the checks' own weight is not right
+    """
+
+    json_schema: dict[str, Any] | bool = False
+    tools: bool = False
+    regex: Annotated[str, Meta(min_length=1, max_length=4096)] | None = None
+    not_refused: bool = False
+    webhook: Annotated[str, Meta(min_length=1, max_length=2048)] | None = None
+    most_answers: Annotated[int, Meta(ge=1, le=8)] = 3
+    on_fail: Literal["return", "reject"] = "return"
+    weight: Share | None = None
+
+
+CHECKED: Final = Verify()
+"""What is left of an SLA's checks once they are out of the way: that there were some."""
+
+
 class Sla(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What an app asks for; every field is optional.
 
     `quality` is the promised average share of good answers of the request's SLA class (with
     `strict`: a floor for this very request). `ttft_ms` and `latency_ms` are deadlines to be
     met with probability `percentile`. `value_usd` states what a good answer is worth. With
-    `resume` a stream of plain text that breaks off is continued by the runner-up.
+    `resume` a stream of plain text that breaks off is continued by the runner-up. `verify` are
+    checks of the answer; a stream is then held back until it has passed.
     """
 
     quality: Share | None = None
@@ -61,6 +91,7 @@ class Sla(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     on_miss: Literal["best_effort", "reject"] = "best_effort"
     resume: bool = False
     explain: bool = False
+    verify: Verify | None = None
 
     def class_key(self, tenant: str, task: str) -> str:
         """Name of the SLA class whose average this request belongs to: tenant × task × targets.
@@ -77,6 +108,8 @@ class Sla(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
             parts.append(f"t{self.ttft_ms:g}@{self.percentile:g}")
         if self.latency_ms is not None:
             parts.append(f"l{self.latency_ms:g}@{self.percentile:g}")
+        if self.verify is not None:
+            parts.append("v")
         return "|".join(parts)
 
 

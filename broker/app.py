@@ -125,11 +125,10 @@ async def run_gateway(settings: Settings, worker: int = 0) -> None:
             desk,
             offer_facts(catalogue),
         )
-        stack.push_async_callback(state.tenancy.close)
-        stack.push_async_callback(state.sessions.close)
         state.tracing = tracing_of(settings, metrics, gateway_id, journal)
         if state.tracing is not None:
             stack.push_async_callback(asyncio.to_thread, state.tracing.close)
+        stack.push_async_callback(state.close)
         upstream = Upstream()
         await upstream.start()
         stack.push_async_callback(upstream.close)

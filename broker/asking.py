@@ -11,7 +11,7 @@ from typing import Final
 import msgspec
 
 from bidding.columns import OfferColumns
-from bidding.request import BidRequest, Sla
+from bidding.request import CHECKED, BidRequest, Sla
 from broker.key_rules import restricted
 from broker.naming import UNNAMED_TASK, meaning_of
 from broker.wire.neutral import NeutralRequest, needs
@@ -22,6 +22,18 @@ DEFAULT_SLA = Sla()
 ANYTHING = KeyPolicy()
 EMBEDDING: Final = "embedding"
 """The task of requests for vectors."""
+
+
+def as_decided(sla: Sla) -> Sla:
+    """`sla` without what changes nothing of a decision, so that requests of a kind share a slate.
+
+    Of its checks is left that there were some: such requests are a class of their own, since
+    what they are delivered, and so what a better seller is worth to them, differs.
+    """
+    if sla.session is None and not (sla.explain or sla.resume or sla.verify):
+        return sla
+    checked = None if sla.verify is None else CHECKED
+    return msgspec.structs.replace(sla, session=None, explain=False, resume=False, verify=checked)
 
 
 def bid_request(
@@ -39,9 +51,7 @@ def bid_request(
     meaning = meaning_of(request.model, request.models, offers)
     sla = request.sla if request.sla is not None else DEFAULT_SLA
     task = sla.task or meaning.task or (UNNAMED_TASK if request.embedding is None else EMBEDDING)
-    if sla.session is not None or sla.explain or sla.resume:
-        # None of these changes what is decided; without them requests of a kind share a slate.
-        sla = msgspec.structs.replace(sla, session=None, explain=False, resume=False)
+    sla = as_decided(sla)
     if policy.models or policy.sla is not None:
         sla = restricted(sla, policy, meaning.candidates, offers)
     return BidRequest(

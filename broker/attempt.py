@@ -54,6 +54,8 @@ class Order(Struct, kw_only=True):
         Family of models that wrote the reasoning in the history; others are not shown it.
     attempts : list of AttemptRecord
         Filled as attempts end, whatever becomes of the request.
+    rejected : list of str
+        Ids of attempts whose answer came whole and failed its check.
     """
 
     decision_id: str
@@ -73,6 +75,7 @@ class Order(Struct, kw_only=True):
     history_family: str | None = None
     attempts: list[AttemptRecord] = field(default_factory=list)
     trace: RequestTrace | None = None
+    rejected: list[str] = field(default_factory=list)
 
 
 class Attempt:

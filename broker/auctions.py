@@ -13,7 +13,7 @@ from bidding.errors import BadRequest
 from bidding.market import Capability
 from bidding.request import BidRequest, Sla
 from bidding.units import usd_from_nusd
-from broker.asking import ANYTHING, DEFAULT_SLA
+from broker.asking import ANYTHING, DEFAULT_SLA, as_decided
 from broker.key_rules import merged_sla, restricted
 from broker.naming import MARKET, UNNAMED_TASK, meaning_of
 from broker.wire.json_guard import decode_strictly
@@ -83,8 +83,7 @@ def auction_request(
             f"unknown capability {error}", path="needs", remedy=f"choose from {known}"
         ) from error
     sla = merged_sla(asked.sla, policy.sla) or DEFAULT_SLA
-    if sla.session is not None or sla.explain or sla.resume:
-        sla = msgspec.structs.replace(sla, session=None, explain=False, resume=False)
+    sla = as_decided(sla)
     if policy.models or policy.sla is not None:
         sla = restricted(sla, policy, meaning.candidates, offers)
     return BidRequest(

@@ -14,7 +14,7 @@ from bidding.units import usd_from_nusd
 from broker import handoff
 from broker.recent import Flight
 from feeds.flight import switch_in
-from feeds.records import AttemptRecord, BidRecord, DecisionRecord, HandoffRecord
+from feeds.records import AttemptRecord, BidRecord, DecisionRecord, HandoffRecord, VerdictRecord
 
 _OF_THE_REQUEST = frozenset(
     {FailureClass.BAD_REQUEST, FailureClass.REFUSED, FailureClass.CONTEXT_TOO_LONG}
@@ -69,6 +69,7 @@ def autopsy(flight: Flight) -> dict[str, Any]:
             "cost_usd": usd_from_nusd(decision.cost_nusd),
             "overhead_us": decision.overhead_us,
         },
+        "checks": [_verdict(v, decision) for v in decision.verdicts],
         "feedback": [
             {"quality": f.quality, "source": f.source, "at_us": f.at_us} for f in flight.feedback
         ],
@@ -191,6 +192,7 @@ def why(decision: DecisionRecord, attempts: list[AttemptRecord]) -> list[str]:
         else:
             detail = f" ({attempt.reason})" if attempt.reason else ""
             lines.append(f"{attempt.offer} failed: {attempt.failure}{detail}.")
+    lines += map(_verdict_line, decision.verdicts)
     return lines
 
 
@@ -252,6 +254,27 @@ def _session(decision: DecisionRecord) -> dict[str, Any] | None:
         "handoff": None if made is None else _handoff(made),
         "earlier_handoffs": [_handoff(h) for h in decision.earlier_handoffs],
     }
+
+
+def _verdict(verdict: VerdictRecord, decision: DecisionRecord) -> dict[str, Any]:
+    return {
+        "n": verdict.n,
+        "offer": verdict.offer,
+        "check": verdict.check,
+        "score": verdict.score,
+        "took_ms": verdict.took_ms,
+        "cost_usd": usd_from_nusd(verdict.cost_nusd),
+        "returned": verdict.offer == decision.delivered_offer,
+    }
+
+
+def _verdict_line(verdict: VerdictRecord) -> str:
+    cost = f"${usd_from_nusd(verdict.cost_nusd):.6f}"
+    if verdict.check == "passed":
+        return f"The answer of {verdict.offer} ({cost}) passed its check."
+    if verdict.check == "unknown":
+        return f"No verdict on the answer of {verdict.offer} ({cost}) could be had."
+    return f"The answer of {verdict.offer} ({cost}) failed its check: {verdict.check}."
 
 
 def _handoff(made: HandoffRecord) -> dict[str, Any]:

@@ -23,6 +23,7 @@ from broker.public_port import PortSettings
 from broker.response_cache import CacheSettings
 from broker.shared_state import StateSettings
 from broker.tracing import OtelSettings
+from broker.verify.webhook import VerifySettings
 from feeds.estimate import EstimateSettings
 from feeds.feed import FeedSettings
 from feeds.kafka import KafkaSettings
@@ -114,6 +115,7 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     metrics: MetricsSettings = field(default_factory=MetricsSettings)
     otel: OtelSettings = field(default_factory=OtelSettings)
     cache: CacheSettings = field(default_factory=CacheSettings)
+    verify: VerifySettings = field(default_factory=VerifySettings)
     keys: list[KeySettings] = []
     provider_keys: dict[str, str] = {}
 

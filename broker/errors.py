@@ -14,6 +14,7 @@ shape with a cause and a remedy. Losing a bid is a value and not listed here.
     │   ├── RateLimited      the key has used up its requests or tokens of this minute
     │   └── BudgetSpent      the key has used up its money of this day or month
     ├── SellersFailed        every ranked seller was tried in vain; carries the attempts' ends
+    ├── CheckFailed          every answer failed the check the app asked for; carries which
     ├── DeadlineExceeded     the deadline passed before an answer
     ├── ParamsConflict       the params are of another version than the change was made for
     ├── ParamsNotRecorded    the log did not take a change of the params, or did not say so
@@ -94,6 +95,15 @@ class SellersFailed(GatewayError):
         super().__init__(f"no seller delivered ({tried})")
         self.ends = list(ends)
         self.retry_after_s = retry_after_s
+
+
+class CheckFailed(GatewayError):
+    """No answer passed the checks of `sla.verify`; `ends` are (offer, check that it failed)."""
+
+    def __init__(self, ends: list[tuple[str, str]]) -> None:
+        tried = ", ".join(f"{offer}: {check}" for offer, check in ends)
+        super().__init__(f"no answer passed its check ({tried})")
+        self.ends = ends
 
 
 class DeadlineExceeded(GatewayError):
@@ -234,6 +244,15 @@ TABLE: tuple[tuple[type[MarketError], Answer], ...] = (
             type="invalid_request_error",
             code="no_eligible_offer",
             remedy='relax the rule that turned most away, or set sla.on_miss to "best_effort"',
+        ),
+    ),
+    (
+        CheckFailed,
+        Answer(
+            status=422,
+            type="invalid_request_error",
+            code="check_failed",
+            remedy='relax the check, allow more answers, or set sla.verify.on_fail to "return"',
         ),
     ),
     (
@@ -396,6 +415,8 @@ def body_for(error: BaseException, **extra: Any) -> dict[str, Any]:
         extra["no_bids"] = error.no_bids
     elif isinstance(error, SellersFailed):
         extra["attempts"] = [{"offer": o, "failure": f} for o, f in error.ends]
+    elif isinstance(error, CheckFailed):
+        extra["answers"] = [{"offer": o, "check": c} for o, c in error.ends]
     detail = {
         "message": message,
         "type": answer.type,

@@ -26,6 +26,9 @@ from broker.shared_state import SharedState
 from broker.telemetry import Intake
 from broker.tenancy import Tenancy
 from broker.tracing import Tracing
+from broker.verify.checker import Checker
+from broker.verify.judge import Judge
+from broker.verify.webhook import Webhooks
 from feeds.clock import Clock
 from feeds.records import DecisionRecord
 
@@ -63,6 +66,8 @@ class GatewayState:
         self.tenancy = Tenancy(shared, clock)
         self.sessions = Sessions(shared, facts, clock)
         self.cache = ResponseCache(settings.cache, clock)
+        self._checker, self._webhooks = Checker(), Webhooks(settings.verify)
+        self.judge = Judge(self._checker, self._webhooks)
         self.replayed = replayed
         self.desk = desk
         self.intake = Intake(market.catalogue, journal, clock)
@@ -73,6 +78,13 @@ class GatewayState:
         self.draining = False
         #: Set by the composition root where traces are wanted.
         self.tracing: Tracing | None = None
+
+    async def close(self) -> None:
+        """Let go of what was opened here."""
+        await self.tenancy.close()
+        await self.sessions.close()
+        await self._checker.close()
+        await self._webhooks.close()
 
     def view(self) -> MarketView:
         """The view in force, for a decision: what it was made of is written down, once."""

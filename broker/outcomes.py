@@ -24,6 +24,8 @@ MAX_LINES = 10_000
 _Ms = Annotated[float, Meta(ge=0.0, le=86_400_000.0)]
 _Tokens = Annotated[int, Meta(ge=0, le=1_000_000_000)]
 
+VERDICT_ID = "vf_"
+"""Begins the ids of scores that come from our own checks."""
 TRUST = {"verifier": 1.0, "user": 0.7, "app": 0.7, "judge": 0.5}
 """How much a score from each source weighs against a verified one."""
 
@@ -87,7 +89,7 @@ def feedback_of(line: OutcomeLine, flight: Flight, at_us: int) -> FeedbackRecord
     offer = line.offer or decision.delivered_offer or (decision.winner if decision.only else None)
     if offer is None:
         raise BadRequest("nothing was delivered that could be scored", path="quality")
-    if any(f.source == line.source for f in flight.feedback):
+    if any(f.source == line.source and not is_verdict(f) for f in flight.feedback):
         raise BadRequest(
             f"this decision has its score from {line.source!r} already",
             path="decision_id",
@@ -110,6 +112,11 @@ def feedback_of(line: OutcomeLine, flight: Flight, at_us: int) -> FeedbackRecord
         # The same answer served again is no new draw: its score is kept, and teaches nothing.
         weight=0.0 if decision.cached_from else TRUST[line.source],
     )
+
+
+def is_verdict(score: FeedbackRecord) -> bool:
+    """Whether a score comes from our own checks (`sla.verify`) rather than from the app."""
+    return score.feedback_id.startswith(VERDICT_ID)
 
 
 def attempt_of(line: OutcomeLine, flight: Flight, at_us: int) -> AttemptRecord | None:

@@ -20,7 +20,7 @@ from bidding.auction import decide
 from bidding.decision import Decision
 from bidding.errors import MarketError
 from bidding.outcome import FailureClass
-from bidding.request import BidRequest
+from bidding.request import BidRequest, Verify
 from bidding.units import usd_from_nusd
 from bidding.view import MarketView
 from broker.asking import bid_request
@@ -29,7 +29,7 @@ from broker.auth import Caller
 from broker.cached_serving import cached_record, hit_headers, send_hit, settle_hit
 from broker.delivery import Delivery
 from broker.dispatch import Dispatcher
-from broker.errors import SellersFailed, Shed, answer_for, body_for
+from broker.errors import CheckFailed, SellersFailed, Shed, answer_for, body_for
 from broker.gateway_state import GatewayState
 from broker.key_rules import merged_sla
 from broker.response_cache import HEADER as CACHE_HEADER
@@ -39,6 +39,7 @@ from broker.sessions import Step, headers_of, note_step, session_named
 from broker.settle import Settlement, fill, settle
 from broker.tenancy import Hold, cost_bound
 from broker.tracing import RequestTrace
+from broker.verify.escalate import Checked, checked_answer, scores_of
 from broker.wire.neutral import (
     Answer,
     Event,
@@ -149,6 +150,9 @@ class RequestLine:
         started_ns = self._state.clock.monotonic_ns()
         request = surface.decode(body)
         asked = self._asked(request, caller)
+        verify = None if request.sla is None else request.sla.verify
+        if verify is not None:
+            await self._state.judge.look_at(verify, request)
         lookup = self._state.cache.look_up(request, caller, http.headers.get(CACHE_HEADER))
         if lookup.hit is not None:
             return await self._cached(http, request, asked, caller, surface, lookup.hit)
@@ -157,6 +161,8 @@ class RequestLine:
         if trace is not None:
             flying.order.trace = trace
             trace.decided(request, flying.record, flying.decided_ns - started_ns)
+        if verify is not None:
+            return await self._checked(http, flying, surface, verify)
         if request.stream:
             return await self._stream(http, flying, surface)
         return await self._whole(flying, surface)
@@ -333,6 +339,57 @@ class RequestLine:
             content_type="application/json",
             headers=self._headers(flying, delivery, settled),
         )
+
+    async def _checked(
+        self, http: web.Request, flying: _Flying, surface: Surface, verify: Verify
+    ) -> web.StreamResponse:
+        """Answer with what has passed its check; a stream is held back until then."""
+        asked, order, record = flying.request, flying.order, flying.record
+        order.request = msgspec.structs.replace(order.request, stream=False)
+        checked: Checked | None = None
+        try:
+            checked = await checked_answer(
+                self._dispatcher,
+                self._state.judge,
+                order,
+                flying.asked.sla,
+                verify,
+                record.verdicts,
+                afford=lambda more: self._afford(flying, more),
+                clock=self._state.clock,
+            )
+        finally:
+            settled = self._settle(flying, None)
+            self._score(flying, verify)
+        if settled.delivered_offer is None:
+            raise CheckFailed([(v.offer, v.check) for v in record.verdicts])
+        delivery, answer = checked.delivery, checked.answer
+        if checked.word == "passed":
+            self._keep(flying, delivery, answer)
+        meta = self._meta(flying, delivery, surface)
+        headers = self._headers(flying, delivery, settled) | {"x-broker-verify": checked.header}
+        return await send_hit(http, asked, answer, surface, meta, headers)
+
+    async def _afford(self, flying: _Flying, more: Order) -> bool:
+        """Set the money for another answer aside, where the key has a budget."""
+        if not flying.hold.has_budget:
+            return True
+        state, ranked = self._state, more.decision.ranked
+        bound = cost_bound(state.market.view, flying.asked, ranked, flying.request.n)
+        left_us = (more.deadline_ns - state.clock.monotonic_ns()) // 1000
+        try:
+            await flying.hold.reserve(bound, state.clock.now_us() + left_us)
+        except MarketError:
+            return False
+        return True
+
+    def _score(self, flying: _Flying, verify: Verify) -> None:
+        """Write the verdicts down as quality scores."""
+        record, journal = flying.record, self._state.journal
+        flight = journal.recent.get(record.decision_id, record.tenant)
+        if flight is not None:
+            for score in scores_of(record, verify, self._state.clock.now_us()):
+                journal.feedback(score, flight)
 
     async def _stream(
         self, http: web.Request, flying: _Flying, surface: Surface

@@ -69,9 +69,11 @@ def settle(
         What was asked; by default the request's own.
     """
     attempts = order.attempts
-    last = _final(attempts)
+    last = _final(order)
     delivered = last if last is not None and last.failure is FailureClass.OK else None
     failure = FailureClass.SERVER_ERROR if last is None else last.failure
+    if delivered is not None and delivered.attempt_id in order.rejected:
+        delivered, failure = None, FailureClass.MALFORMED
     total_ms = (ended_ns - order.started_ns) * 1e-6
     ttft_ms = None
     if first_ns is not None and order.request.stream:
@@ -92,10 +94,11 @@ def settle(
     )
 
 
-def _final(attempts: list[AttemptRecord]) -> AttemptRecord | None:
+def _final(order: Order) -> AttemptRecord | None:
     """The attempt that was delivered, else the last one made."""
+    attempts = order.attempts
     for attempt in attempts:
-        if attempt.failure is FailureClass.OK:
+        if attempt.failure is FailureClass.OK and attempt.attempt_id not in order.rejected:
             return attempt
     return max(attempts, key=lambda a: a.n) if attempts else None
 

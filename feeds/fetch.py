@@ -68,7 +68,7 @@ class Fetcher:
         self._session: aiohttp.ClientSession | None = None
 
     async def __aenter__(self) -> Self:
-        resolver = _PublicOnly(self.settings.private_hosts)
+        resolver = PublicOnly(self.settings.private_hosts)
         self._session = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(resolver=resolver, limit=16, use_dns_cache=False),
             cookie_jar=aiohttp.DummyCookieJar(),
@@ -152,7 +152,7 @@ class Fetcher:
         except ValueError:
             return
         # Names are looked at when they are resolved; an address never is.
-        if url.host not in self.settings.private_hosts and not _is_public(address):
+        if url.host not in self.settings.private_hosts and not is_public(address):
             raise FetchFailed("private", f"{url}: not a public address")
 
     async def _body(self, answer: aiohttp.ClientResponse) -> bytes:
@@ -182,7 +182,7 @@ class _NotPublic(OSError):
     """A name that resolves to nothing but addresses that are not public; aiohttp wraps it."""
 
 
-class _PublicOnly(AbstractResolver):
+class PublicOnly(AbstractResolver):
     """Resolves names, and forgets addresses that are not public unless the host may have them."""
 
     def __init__(self, private_hosts: Collection[str]) -> None:
@@ -195,7 +195,7 @@ class _PublicOnly(AbstractResolver):
         found = await self._resolver.resolve(host, port, family)
         if host in self._private_hosts:
             return found
-        public = [r for r in found if _is_public(ipaddress.ip_address(r["host"].split("%")[0]))]
+        public = [r for r in found if is_public(ipaddress.ip_address(r["host"].split("%")[0]))]
         if not public:
             raise _NotPublic(f"{host} is not at a public address")
         return public
@@ -204,10 +204,11 @@ class _PublicOnly(AbstractResolver):
         await self._resolver.close()
 
 
-def _is_public(address: Any) -> bool:
+def is_public(address: Any) -> bool:
+    """Whether an address is one of the public internet."""
     mapped = getattr(address, "ipv4_mapped", None)
     if mapped is not None:
-        return _is_public(mapped)
+        return is_public(mapped)
     return bool(address.is_global and not address.is_multicast and not address.is_reserved)
 
 

@@ -122,6 +122,20 @@ class HandoffRecord(Struct, frozen=True, array_like=True):
     n_dropped: Int64 = 0
 
 
+class VerdictRecord(Struct, frozen=True, array_like=True):
+    """An answer of attempt `n` that was checked: the check that it failed, or `passed`, or
+    `unknown` where no verdict could be had; `score` is 1, 0 or what the app's webhook said.
+    """
+
+    n: Int64
+    offer: str
+    model: str
+    check: str
+    score: float
+    took_ms: float
+    cost_nusd: Int64
+
+
 class DecisionRecord(Written, tag_field="kind", tag="decision/1", kw_only=True):
     """The flight record of one request, written at settlement (topic `market.decisions`, key task).
 
@@ -133,7 +147,8 @@ class DecisionRecord(Written, tag_field="kind", tag="decision/1", kw_only=True):
     nothing) is its step `session_step`: `switch` is what the auction made of leaving its
     incumbent, as JSON, `handoff` that another offer served it in the end, and why, and
     `earlier_handoffs` those of the steps before. `cached_from` is the decision whose answer the
-    response cache served again: then no auction was held. `arm` names the trial of params the
+    response cache served again: then no auction was held. `verdicts` are those of answers that
+    were checked before one was returned (`sla.verify`). `arm` names the trial of params the
     request was part of. `shadow_*` is what `shadow_version` of the params would have bought; 0
     when none was being tried in the shadow.
     """
@@ -201,6 +216,7 @@ class DecisionRecord(Written, tag_field="kind", tag="decision/1", kw_only=True):
     handoff_dropped: Int64 = 0
     earlier_handoffs: list[HandoffRecord] = field(default_factory=list)
     cached_from: str = ""
+    verdicts: list[VerdictRecord] = field(default_factory=list)
 
 
 class FeedbackRecord(Written, tag_field="kind", tag="feedback/1", kw_only=True):

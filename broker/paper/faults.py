@@ -25,6 +25,7 @@ class Fault(enum.StrEnum):
     DEGRADE = "degrade"
     REPRICE = "reprice"
     LYING_USAGE = "lying_usage"
+    BROKEN_JSON = "broken_json"
     DIE = "die"
     REFUSE = "refuse"
     BLACK_HOLE = "black_hole"
@@ -49,7 +50,9 @@ class Fault(enum.StrEnum):
     TWO_FINISHES = "two_finishes"
 
 
-MODIFIERS = frozenset({Fault.SLOW, Fault.DEGRADE, Fault.REPRICE, Fault.LYING_USAGE})
+MODIFIERS = frozenset(
+    {Fault.SLOW, Fault.DEGRADE, Fault.REPRICE, Fault.LYING_USAGE, Fault.BROKEN_JSON}
+)
 PORT_FAULTS = frozenset({Fault.DIE, Fault.REFUSE, Fault.BLACK_HOLE})
 
 

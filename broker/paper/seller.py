@@ -15,7 +15,7 @@ from aiohttp import web
 
 from bidding.market import Capability, Model, Offer, Provider
 from broker.paper import embedders, openai_wire
-from broker.paper.ask import Ask, Reply
+from broker.paper.ask import Ask, Choice, Reply
 from broker.paper.behaviour import Behaviour, Timing
 from broker.paper.compose import compose, input_tokens, refuse_impossible
 from broker.paper.conditional import unless_known
@@ -254,6 +254,10 @@ class Seller:
                 cached = min(self._cache.look_up(offer.id, text, call.at), n_input)
                 written = n_input - cached if ask.cache_marked and n_input >= 1024 else 0
                 reply = msgspec.structs.replace(reply, cached_tokens=cached, written_tokens=written)
+        broken = faults.get(Fault.BROKEN_JSON)
+        if broken is not None and uniform("json", self.provider.id, call.n) < broken.share:
+            call.fault = call.fault or Fault.BROKEN_JSON
+            reply = msgspec.structs.replace(reply, choices=[_halved(c) for c in reply.choices])
         lie = faults.get(Fault.LYING_USAGE)
         if lie is not None and uniform("lie", self.provider.id, call.n) < lie.share:
             call.fault = call.fault or Fault.LYING_USAGE
@@ -320,6 +324,15 @@ class Seller:
         told = (refused.status, refused.message, refused.code, refused.param)
         body = route.wire.error_body(*told)
         return _json(body, status=refused.status, headers=headers)
+
+
+def _halved(choice: Choice) -> Choice:
+    """A choice whose text, or whose call's arguments, stop in the middle."""
+    call = choice.tool_call
+    if call is None:
+        return choice._replace(text=choice.text[: len(choice.text) // 2])
+    half = call.arguments[: len(call.arguments) // 2]
+    return choice._replace(tool_call=call._replace(arguments=half))
 
 
 def _json(body: bytes, *, status: int = 200, headers: dict[str, str] | None = None) -> web.Response:

@@ -256,8 +256,7 @@ async def _gateway(
         desk=desk,
         facts=offer_facts(catalogue),
     )
-    stack.push_async_callback(state.tenancy.close)
-    stack.push_async_callback(state.sessions.close)
+    stack.push_async_callback(state.close)
     upstream = Upstream()
     await upstream.start()
     stack.push_async_callback(upstream.close)

@@ -1,0 +1,1 @@
+"""Checking answers before they are returned (`sla.verify`), and buying again what fails."""

@@ -5,7 +5,7 @@ RUN := .venv/bin/python -m
 export UV_PYTHON_DOWNLOADS := never
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: demo up test check bench compat flight replay clean replay-feeds
+.PHONY: demo up test check bench compat storm flight replay clean replay-feeds
 
 .venv/.ready: pyproject.toml uv.lock
 	@test -x $(UV) || $(PYTHON) -m pip install -q --disable-pip-version-check --target .uv uv
@@ -30,6 +30,9 @@ bench: .venv/.ready  ## hot path, codec, recorder: writes bench.json
 
 compat: .venv/.ready  ## surface x dialect x feature: writes docs/compatibility.md
 	@$(RUN) tests.compat $(ARGS)
+
+storm: .venv/.ready  ## three sellers, the cheapest broken in every way we know
+	@$(RUN) broker.demo.storm $(ARGS)
 
 flight: .venv/.ready  ## 10,000 decisions on a moving market, a gateway killed, all made again
 	@$(RUN) broker.demo.flight $(ARGS)

@@ -40,6 +40,7 @@ from bidding.view import MarketView, QuoteColumns, ShadowPrices, TaskColumns
 PRIOR_FAIL_SHARE = 0.02
 PRIOR_OUT_TOKENS = 150.0
 PRIOR_OUT_LOG_SD = 0.8
+_NOBODY = np.zeros(0, dtype=np.bool_)
 _LATENCY_FIELDS = tuple(
     f for f in LatencyColumns._fields if f not in ("z_grid", "ttft_cdf", "total_cdf")
 )
@@ -170,6 +171,7 @@ class MarketBook:
         circuit_open: Bools | None = None,
         quota_blocked: Bools | None = None,
         n_inflight: Floats | None = None,
+        half_open: Bools | None = None,
         shadow: ShadowPrices | None = None,
         ask_spent: Bools | None = None,
     ) -> MarketView:
@@ -181,6 +183,8 @@ class MarketBook:
             The gateway's own overlay: what it has seen itself and the log has not told it yet.
         n_inflight : ndarray, (n_offers,), optional
             Its own open calls.
+        half_open : bool ndarray, (n_offers,), optional
+            Offers whose circuit, there, waits for a probe.
         shadow : ShadowPrices, optional
             What using an offer now will cost later, where quotas are near their end.
         ask_spent : bool ndarray, (n_offers,), optional
@@ -224,6 +228,7 @@ class MarketBook:
             generic=self._generic,
             classes=classes,
             classes_of_task=classes_of_task,
+            half_open=_NOBODY if half_open is None or not half_open.any() else half_open.copy(),
             shadow=None if shadow is None else _scarce(shadow),
             kernel=self.kernel,
         )

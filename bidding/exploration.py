@@ -8,6 +8,12 @@ both a bid may lose at most so much in score, and cost at most so much more than
 that all exploration stays within a stated share of spend. A strict request is never explored,
 nor a session with an incumbent: it would be handed over for our curiosity.
 
+*Probes* come in their place while there is anybody to probe: an offer whose circuit is half open
+looks bad for as long as nobody tries it, so that by its score alone it would hardly be tried
+before its failures are forgotten. A share of requests goes to it, if it would win were it well;
+how many may be out at a time is the circuit's to say, and whoever is drawn falls back like anybody
+else. The slate says so by its rules (`slate.probing`): to the draw, probes are newcomers.
+
 Propensities are exact: shares and counts are known before anything is drawn. The compiled
 kernel does the same (`bidding.kernel_bids`).
 """

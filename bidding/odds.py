@@ -73,7 +73,7 @@ def odds_of(view: MarketView, request: BidRequest, params: Params) -> Odds:
     left = _WHOLE - (best.propensity or 0.0)
     if left > 0.0:
         shares = params.exploration
-        for seed in _lots(shares.share, shares.burn_in_share):
+        for seed in _lots(shares.share, shares.burn_in_share, shares.probe_share):
             other = decide(view, request, params, seed)
             assert other.winner is not None
             if other.winner.row not in found:
@@ -109,9 +109,9 @@ _PLAIN: Final = seed_with(1.0 - 1e-12, 0)
 
 
 @lru_cache(maxsize=64)
-def _lots(share: float, burn_in: float) -> tuple[int, ...]:
-    """Seeds that draw from each of the two lots, their picks spread evenly."""
-    return (*_spread(0.0, share), *_spread(share, share + burn_in))
+def _lots(share: float, burn_in: float, probe: float) -> tuple[int, ...]:
+    """Seeds that draw from each of the lots, their picks spread evenly."""
+    return (*_spread(0.0, share), *_spread(share, share + burn_in), *_spread(0.0, probe))
 
 
 def _spread(low: float, high: float) -> list[int]:

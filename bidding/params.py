@@ -122,6 +122,15 @@ class ExplorationParams(Struct, frozen=True, kw_only=True, forbid_unknown_fields
         float,
         _number(0.0, 10_000.0, "attempts", "attempts behind an offer up to which it is a newcomer"),
     ] = 20.0
+    probe_share: Annotated[
+        float,
+        _number(
+            0.0,
+            0.99,
+            "share of requests",
+            "requests that try an offer whose circuit is half open, while it waits",
+        ),
+    ] = 0.5
     max_loss_usd: Annotated[
         float,
         _number(

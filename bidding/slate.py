@@ -35,7 +35,7 @@ from bidding.estimators.tokens import expected_tokens
 from bidding.gates import Gated, by_rules, code_of, gated, overlaid
 from bidding.kind import Kind, KindKey, kind_key, on_time_target
 from bidding.pacing import starting_prices
-from bidding.params import Params
+from bidding.params import ExplorationParams, Params
 from bidding.request import BidRequest, Sla
 from bidding.scoring import p_on_time
 from bidding.units import NUSD_PER_USD
@@ -43,6 +43,7 @@ from bidding.view import MarketView, TaskColumns
 
 MAX_SLATES: Final = 4096
 MAX_PARTS: Final = 1024
+_NO_BOUND: Final = 1e12
 NOBODY: Final[Bools] = np.zeros(0, dtype=bool)
 _NO_PLACES: Final[Ints] = np.zeros(0, dtype=np.int64)
 
@@ -108,6 +109,23 @@ class Slate:
             out_tokens = _out_tokens(task, kind.max_output_tokens)
             self.columns[SHADOW] = view.shadow.request_nusd[rows] + per_token * out_tokens[rows]
             self.columns[SHADOW_TOKEN] = per_token
+        if len(view.half_open) and params.exploration.probe_share:
+            self._probe(view.half_open, params.exploration)
+
+    def _probe(self, half_open: Bools, params: ExplorationParams) -> None:
+        """Where somebody's circuit is half open, explore by probing instead.
+
+        To be drawn it must win once the loss is forgiven that failing and being late cost it; of
+        several, the one that has lost most sets the measure.
+        """
+        places = np.flatnonzero(half_open[self.rows])
+        if not len(places):
+            return
+        late = self.punctuality_price_nusd * (1.0 - self.columns[ON_TIME, places])
+        lost = late + self._harm[self.rows[places]]
+        self.fresh = places
+        self.rule_list = [0.0, params.probe_share, lost.max().item(), _NO_BOUND, -1.0, -1.0]
+        self.rules = np.array(self.rule_list)
 
     def _column(self, which: int) -> Floats:
         column: Floats = self.columns[which]

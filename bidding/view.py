@@ -11,6 +11,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from bidding.columns import Bools, Floats, Ints, OfferColumns, PriceColumns
 from bidding.estimators.latency_pool import LatencyColumns
 from bidding.estimators.quality_skill import SkillArrays
@@ -87,8 +89,9 @@ class MarketView:
     """What a decision reads. `generic` stands in for tasks nothing is known of.
 
     `market_codes` says which offers the market keeps from bidding, whatever is asked; None
-    where it keeps none. `shadow` is None where nothing is scarce. `kernel` only makes decisions
-    quicker.
+    where it keeps none. `half_open` marks offers whose circuit waits for somebody to try them
+    again; empty where none does. `shadow` is None where nothing is scarce. `kernel` only makes
+    decisions quicker.
     """
 
     number: int
@@ -105,6 +108,7 @@ class MarketView:
     generic: TaskColumns
     classes: Mapping[str, ClassPrices]
     classes_of_task: Mapping[str, tuple[ClassPrices, ...]]
+    half_open: Bools = field(default_factory=lambda: np.zeros(0, dtype=np.bool_))
     shadow: ShadowPrices | None = None
     kernel: Kernel | None = None
     memo: Memo = field(default_factory=Memo, compare=False, repr=False)

@@ -37,7 +37,11 @@ logger = logging.getLogger(__name__)
 StoredFlight = Callable[[str, str], Awaitable[Flight | None]]
 Replay = Callable[[DecisionRecord], Awaitable[dict[str, Any]]]
 _PASSING = {NoBid.CIRCUIT_OPEN.value, NoBid.QUOTA.value}
-_RULES = {NoBid.NOT_A_CANDIDATE.value}
+_FLOORS = {
+    NoBid.ABOVE_RESERVE.value,
+    NoBid.QUALITY_FLOOR.value,
+    NoBid.DEADLINE_FLOOR.value,
+}
 
 
 class GatewayState:
@@ -98,11 +102,12 @@ class GatewayState:
         return secrets.randbits(63)
 
     def no_eligible_offer(self, decision: Decision) -> MarketError:
-        """Why nobody may serve: the rules (422), or the state of the market just now (503)."""
+        """Why nobody may serve: the rules and the request's own floors (422), or the state of the
+        market just now (503): an offer turned away for its circuit or quota passes the rules.
+        """
         counts = decision.no_bids
         reasons = ", ".join(f"{n} {reason}" for reason, n in counts.items())
-        passing = {reason for reason in counts if reason not in _RULES}
-        if passing and passing <= _PASSING:
+        if counts.keys() & _PASSING and not counts.keys() & _FLOORS:
             wait_s = max(self.market.retry_in_s(), 0.1)
             return SellersFailed([], retry_after_s=wait_s)
         return NoEligibleOffer(f"no offer can serve this request ({reasons})", counts)

@@ -201,6 +201,7 @@ class LiveMarket:
         overlay: dict[str, Any] = {
             "circuit_open": self._own_blocked,
             "quota_blocked": self.overlay.quota_blocked(),
+            "half_open": self.overlay.half_open(self._now_s()),
             "n_inflight": self.overlay.n_inflight.copy(),
         }
         view = self.book.view(self._clock.now_us(), **overlay)

@@ -74,8 +74,9 @@ class Overlay:
         taught: Lesson = lesson(failure)
         before = (self._blocked_until(row), self._provider_blocked_until(provider))
         self._by_offer.record(row, taught, now_s, sent_at_s=sent_at_s, retry_after_s=retry_after_s)
-        if failure in _OF_PROVIDER:
-            self._by_provider.record(provider, taught, now_s, sent_at_s=sent_at_s)
+        # What says nothing of the provider still ends a probe of it.
+        taught_of_provider: Lesson = taught if failure in _OF_PROVIDER else "nothing"
+        self._by_provider.record(provider, taught_of_provider, now_s, sent_at_s=sent_at_s)
         after = (self._blocked_until(row), self._provider_blocked_until(provider))
         return bool(was_full) or before != after
 
@@ -84,6 +85,12 @@ class Overlay:
         at_provider = ~self._by_provider.may_send(now_s)
         blocked: Bools = ~self._by_offer.may_send(now_s) | at_provider[self._offers.provider]
         return blocked
+
+    def half_open(self, now_s: float) -> Bools:
+        """Offers that may be sent a probe: their circuit, or their provider's, is half open."""
+        at_provider = self._by_provider.half_open(now_s)
+        mask: Bools = self._by_offer.half_open(now_s) | at_provider[self._offers.provider]
+        return mask & ~self.circuit_open(now_s)
 
     def quota_blocked(self) -> Bools:
         """Offers of providers where we have as many calls open as we may."""

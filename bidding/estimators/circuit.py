@@ -7,8 +7,10 @@ to opening (jittered by a hash, capped); then half open: a few probes, of which 
 close it and one bad one opens it again. Capacity (429) never opens it but holds the offer for as
 long as it asks, or for a growing pause.
 
-The idea that is not obvious: a success counts against an open circuit only if that call was
-*sent* after the opening; what was in flight before proves nothing.
+The idea that is not obvious: attempts are evidence of when they were *sent*. A success counts
+against an open circuit only if that call was sent after the opening, and ends a run of failures
+only if it was sent after the last of them: calls that a seller took before it broke come back
+well for as long as they take, and prove nothing.
 
 References
 ----------
@@ -32,6 +34,7 @@ from bidding.outcome import Lesson
 Health = Literal["closed", "open", "half_open"]
 
 _NEVER_S: Final = -1e12
+_LEAST_OPEN_S: Final = 0.05
 _MASK64: Final = (1 << 64) - 1
 
 
@@ -46,7 +49,7 @@ class CircuitParams(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     open_s: Annotated[float, number(0.01, 600, "s", "length of the first opening")] = 0.25
     max_open_s: Annotated[
         float, number(0.01, 3600, "s", "longest opening; recovery is seen no later than this")
-    ] = 1.5
+    ] = 1.0
     forgive_s: Annotated[
         float, number(0, 86_400, "s", "time closed after which openings are short again")
     ] = 30.0
@@ -67,6 +70,7 @@ class Circuit:
 
     __slots__ = (
         "closed_at_s",
+        "failing_at_s",
         "held_until_s",
         "is_open",
         "n_failed",
@@ -96,6 +100,8 @@ class Circuit:
         self.retry_at_s = _NEVER_S
         self.silent_at_s = _NEVER_S
         self.held_until_s = _NEVER_S
+        self.failing_at_s = _NEVER_S
+        """When the latest call was sent that failed in the present run."""
 
     def health(self, now_s: float) -> Health:
         if not self.is_open:
@@ -144,7 +150,8 @@ class Circuit:
             self._hold(now_s, retry_after_s)
 
     def _succeed(self, now_s: float, sent_at_s: float | None) -> None:
-        self.n_failed = 0
+        if sent_at_s is None or sent_at_s >= self.failing_at_s:
+            self.n_failed = 0
         self.n_limited = 0
         if self.is_open and (sent_at_s is None or sent_at_s >= self.opened_at_s):
             self.n_good += 1
@@ -154,16 +161,21 @@ class Circuit:
                 self.held_until_s = _NEVER_S
 
     def _fail(self, now_s: float, sent_at_s: float | None) -> None:
+        sent = now_s if sent_at_s is None else sent_at_s
+        self.failing_at_s = max(self.failing_at_s, sent) if self.n_failed else sent
         self.n_failed += 1
         if not self.is_open:
             if self.n_failed >= self.params.open_after:
                 if now_s - self.closed_at_s > self.params.forgive_s:
                     self.n_openings = 0
-                self._open(now_s)
-        elif sent_at_s is None or sent_at_s >= self.opened_at_s:
-            self._open(now_s)
+                self._open(now_s, now_s)
+        elif sent >= self.opened_at_s:
+            self._open(now_s, sent)
 
-    def _open(self, now_s: float) -> None:
+    def _open(self, now_s: float, since_s: float) -> None:
+        """Open until the opening's time has passed since `since_s`, when a bad probe was sent: one
+        that hangs for a second has waited that second already.
+        """
         p = self.params
         self.is_open = True
         self.n_good = 0
@@ -172,7 +184,7 @@ class Circuit:
         self.n_openings += 1
         spread = 1.0 - p.jitter_share * _unit_hash(self.seed, self.n_openings)
         self.opened_at_s = now_s
-        self.retry_at_s = now_s + length * spread
+        self.retry_at_s = max(since_s + length * spread, now_s + _LEAST_OPEN_S)
 
     def _hold(self, now_s: float, retry_after_s: float | None) -> None:
         p = self.params
@@ -187,7 +199,7 @@ class Circuit:
         self.held_until_s = max(self.held_until_s, now_s + min(pause, p.max_hold_s))
 
     def state(self) -> list[float]:
-        """The circuit as finite floats; probes out are not part of it."""
+        """The circuit as finite floats; when its last failure was sent is not part of it."""
         return [
             float(self.is_open),
             float(self.n_failed),
@@ -234,16 +246,23 @@ class CircuitBreakers:
         self.seed = seed
         self.circuits: list[Circuit] = []
         self.blocked_until_s: Floats = np.zeros(0)
+        self.is_open: Bools = np.zeros(0, dtype=np.bool_)
 
     def grow(self, n_rows: int) -> None:
         for row in range(len(self.circuits), n_rows):
             self.circuits.append(Circuit(self.params, self.seed * 1_000_003 + row))
         missing = len(self.circuits) - len(self.blocked_until_s)
         self.blocked_until_s = np.append(self.blocked_until_s, np.full(missing, _NEVER_S))
+        self.is_open = np.append(self.is_open, np.zeros(missing, dtype=np.bool_))
 
     def may_send(self, now_s: float) -> Bools:
         """Which rows may be sent a call now: closed, or half open with a probe to spare."""
         mask: Bools = self.blocked_until_s <= now_s
+        return mask
+
+    def half_open(self, now_s: float) -> Bools:
+        """Which rows have an open circuit whose time is up, with a probe to spare."""
+        mask: Bools = self.is_open & (self.blocked_until_s <= now_s)
         return mask
 
     def sent(self, row: int, now_s: float) -> None:
@@ -263,6 +282,7 @@ class CircuitBreakers:
         circuit = self.circuits[row]
         circuit.record(lesson, now_s, sent_at_s=sent_at_s, retry_after_s=retry_after_s)
         self.blocked_until_s[row] = circuit.blocked_until_s()
+        self.is_open[row] = circuit.is_open
 
     def health(self, now_s: float) -> list[Health]:
         return [circuit.health(now_s) for circuit in self.circuits]

@@ -16,6 +16,7 @@ Wilson (1927), the score interval, for outliers among few sellers.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Annotated, ClassVar, Final, NamedTuple
 
@@ -191,6 +192,8 @@ class ReliabilityEstimator:
         circuit = self.circuits[row]
         circuit.n_failed = int(self.n_failed[row])
         for now, bad, took in zip(tau, failed, took_s, strict=True):
+            # Runs of failures are counted in log order here, as where rows are not walked.
+            circuit.failing_at_s = -math.inf
             circuit.record("failure" if bad else "success", now, sent_at_s=now - took)
         self.n_failed[row] = circuit.n_failed
         self.is_open[row] = circuit.is_open
@@ -214,7 +217,9 @@ class ReliabilityEstimator:
         health = [c.health(float(t)) for c, t in zip(self.circuits, tau, strict=True)]
         retry = np.array([c.retry_at_s for c in self.circuits])
         blocked = np.array([h == "open" for h in health], dtype=np.bool_)
-        blocked |= outliers(fast[_FAILED], fast[_TRIED], self.market, p.outlier_margin)
+        # One whose latest attempt went well may bid again, at what its failures make it cost.
+        failing = outliers(fast[_FAILED], fast[_TRIED], self.market, p.outlier_margin)
+        blocked |= failing & (self.n_failed > 0)
         return ReliabilityColumns(
             fail_share=fail_share,
             fail_n=fail_n,

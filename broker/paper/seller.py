@@ -33,6 +33,8 @@ from broker.paper.wires import WIRES, Route, authenticate, route_of
 
 QUOTA_WINDOW_S = 60.0
 STATED_LIMIT_RPM = 1_000_000
+_OVERLOADED = "The server is overloaded or not ready yet."
+_SAYS = {500: "The server had an error while processing your request."}
 
 
 class Seller:
@@ -217,7 +219,7 @@ class Seller:
         if fault.kind is Fault.HANG:
             await asyncio.Event().wait()
         if fault.kind is Fault.ERROR:
-            raise BadAsk("The server is overloaded or not ready yet.", status=fault.status)
+            raise BadAsk(_SAYS.get(fault.status, _OVERLOADED), status=fault.status)
         if fault.kind is Fault.RATE_LIMIT:
             now_s = self._clock()
             if now_s - self._window_began_s >= QUOTA_WINDOW_S:

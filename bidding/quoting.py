@@ -90,6 +90,23 @@ class Quoter:
             except BadState:
                 continue
 
+    def report(self, offer: str, severity: str, chance: float, report_id: float) -> None:
+        """Hear a status page's incident on an offer ("none": that there is none any more).
+
+        See `ReliabilityEstimator.report`. An offer never heard of is none to look at for a
+        report that is over.
+        """
+        if severity == "none" and offer not in self._rows:
+            return
+        row = self._row(offer)
+        if self.reliability.report(row, severity, chance, report_id):
+            self._changed.add(row)
+
+    @property
+    def has_news(self) -> bool:
+        """Whether a quote has changed since quotes were last made."""
+        return bool(self._changed)
+
     def position(self, offer: str) -> list[Position]:
         """Up to where the offer's log is folded in."""
         row = self._rows.get(offer)

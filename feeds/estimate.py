@@ -1,4 +1,4 @@
-"""The estimators' process: attempts, decisions and feedback in; quotes and skills out.
+"""The estimators' process: attempts, decisions, feedback, incidents in; quotes and skills out.
 
 Two loops. The pipeline folds batches into the pure estimators; the tick publishes what changed.
 A batch counts as done, and its offset is committed, only when the quotes it moved have been
@@ -43,11 +43,24 @@ from feeds.records import (
     SourceRecord,
     Written,
 )
-from feeds.topics import ATTEMPTS, DEAD, DECISIONS, FEEDBACK, QUOTES, SKILLS, SOURCES, Topic
+from feeds.status.acting import IncidentsActing
+from feeds.topics import (
+    ATTEMPTS,
+    DEAD,
+    DECISIONS,
+    FEEDBACK,
+    FEEDS,
+    QUOTES,
+    SKILLS,
+    SOURCES,
+    STATUS,
+    Topic,
+)
 
 logger = logging.getLogger(__name__)
 
 _EVERYTHING_EVERY = 50
+_ACT_EVERY_US = 5_000_000
 
 
 class EstimateSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -80,7 +93,9 @@ class Estimation:
         self._boot = secrets.token_hex(8)
         self._seq = 0
         self._mutes: list[Written] = []
-        self._follower = Follower(kafka, [SOURCES], self._hear)
+        self._incidents = IncidentsActing(catalogue)
+        self._act_at_us = 0
+        self._follower = Follower(kafka, [SOURCES, STATUS, FEEDS], self._hear)
         self.pipeline = Pipeline(
             kafka,
             [ATTEMPTS, DECISIONS, FEEDBACK],
@@ -175,7 +190,8 @@ class Estimation:
             await asyncio.sleep(self._settings.tick_s)
             waiting, self._waiting = self._waiting, []
             n_ticks += 1
-            if not waiting and n_ticks < _EVERYTHING_EVERY:
+            self._act_on_incidents()
+            if not waiting and not self.quoter.has_news and n_ticks < _EVERYTHING_EVERY:
                 continue
             try:
                 await self._publish(everything=n_ticks >= _EVERYTHING_EVERY)
@@ -235,6 +251,15 @@ class Estimation:
         """Take in what any estimator, or ops, say of a source."""
         if isinstance(record, SourceRecord):
             self.quoter.hearsay.mute(record.mute())
+        elif self._incidents.take(record):
+            self._act_at_us = 0
+
+    def _act_on_incidents(self) -> None:
+        """At once when one has changed, and now and then because feeds age."""
+        now_us = self._clock.now_us()
+        if now_us >= self._act_at_us:
+            self._act_at_us = now_us + _ACT_EVERY_US
+            self._incidents.act(self.quoter, now_us)
 
     def _note_mutes(self) -> None:
         for mute in self.quoter.hearsay.new_mutes():

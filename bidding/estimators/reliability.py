@@ -3,8 +3,8 @@
 Failures and refusals for capacity are counted apart (a 429 says full, not broken), over a short
 and a long memory; a buyer who hangs up teaches nothing. The short memory is read against the
 long one as a prior, so a handful of recent failures counts and a quiet offer goes back to what
-is usual for it. A status feed adds a few imaginary recent attempts, which as many real ones
-overrule.
+is usual for it. A status page's report moves what is usual, as far as attempts since then bear it
+out (`report`).
 
 Circuits run from the log as in a gateway. Offers that never failed since their last success
 cost nothing: only rows whose circuit can move are walked attempt by attempt.
@@ -35,6 +35,7 @@ from bidding.estimators.decay import (
     grown,
     split_state,
 )
+from bidding.estimators.report import Report, Reports
 from bidding.outcome import (
     LESSON_IS_CAPACITY,
     LESSON_IS_FAILURE,
@@ -43,6 +44,7 @@ from bidding.outcome import (
 )
 
 _SUMS: Final = 4
+_LEAST_BELIEF: Final = 0.01
 _FAILED, _TRIED, _FULL, _ASKED = range(_SUMS)
 OWN_TRUST: Final = 0.5
 """Attempts trusted less than this (pushed telemetry) never move a circuit."""
@@ -65,8 +67,32 @@ class ReliabilityParams(Struct, frozen=True, kw_only=True, forbid_unknown_fields
         float, number(1, 1000, "attempts", "most that the long memory weighs against just now")
     ] = 15.0
     status_n: Annotated[
-        float, number(0, 100, "attempts", "imaginary attempts a status report is worth")
-    ] = 10.0
+        float,
+        number(0, 100, "attempts", "weight of the failure share that a believed report suggests"),
+    ] = 3.0
+    status_belief: Annotated[
+        float,
+        number(0, 1, "share", "chance that an incident concerns the offers it names; 0: not heard"),
+    ] = 0.5
+    status_minor_share: Annotated[
+        float, number(0, 1, "share", "failures that a minor incident suggests")
+    ] = 0.1
+    status_major_share: Annotated[
+        float, number(0, 1, "share", "failures that a major incident suggests")
+    ] = 0.35
+    status_critical_share: Annotated[
+        float, number(0, 1, "share", "failures that a critical incident suggests")
+    ] = 0.7
+    status_maintenance_share: Annotated[
+        float, number(0, 1, "share", "failures that maintenance under way suggests")
+    ] = 0.15
+    status_memory_n: Annotated[
+        float,
+        number(1, 1000, "attempts", "most attempts since a report that count for or against it"),
+    ] = 40.0
+    status_half_life_s: Annotated[
+        float, number(1, 86_400, "s", "age at which an attempt since a report counts half")
+    ] = 600.0
     outlier_margin: Annotated[
         float, number(0.01, 1, "share", "failure share above the others' that marks an outlier")
     ] = 0.15
@@ -96,17 +122,19 @@ class ReliabilityEstimator:
     """Failure and capacity shares and circuits of every offer; an `OfferEstimator`."""
 
     name: ClassVar[str] = "reliability"
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
 
     def __init__(self, params: ReliabilityParams | None = None) -> None:
-        self.params = params or ReliabilityParams()
+        self.params = p = params or ReliabilityParams()
         self.clock = RowClock()
         self.slow = DecayedSums(_SUMS, self.params.slow_half_life_s)
         self.fast = DecayedSums(_SUMS, self.params.fast_half_life_s)
         self.circuits: list[Circuit] = []
         self.is_open: Bools = np.zeros(0, dtype=np.bool_)
         self.n_failed: Ints = np.zeros(0, dtype=np.int64)
-        self.severity: Floats = np.zeros(0)
+        self.reports = Reports(
+            weight_n=p.status_n, memory_n=p.status_memory_n, half_life_s=p.status_half_life_s
+        )
         self.market: Ints = np.zeros(0, dtype=np.int64)
 
     @property
@@ -122,16 +150,33 @@ class ReliabilityEstimator:
             self.circuits.append(Circuit(self.params.circuit, row))
         self.is_open = grown(self.is_open, n_rows)
         self.n_failed = grown(self.n_failed, n_rows)
-        self.severity = grown(self.severity, n_rows)
+        self.reports.grow(n_rows)
         self.market = grown(self.market, n_rows)
 
     def set_market(self, row: int, market: int) -> None:
         """Say which offers stand in for each other (usually: of the same model)."""
         self.market[row] = market
 
-    def set_prior(self, row: int, severity: float) -> None:
-        """Believe a status feed: `severity` in 0..1 is the failure share it suggests, 0 none."""
-        self.severity[row] = min(max(severity, 0.0), 1.0) if np.isfinite(severity) else 0.0
+    def report(self, row: int, severity: str, chance: float, report_id: float) -> bool:
+        """Hear a status page's incident on an offer; whether that changes anything.
+
+        Parameters
+        ----------
+        severity : as on the page; "none", or one we do not know, is no report
+        chance : in 0..1, what the page's word is worth now: 1 for one read just now
+        report_id : tells incidents apart, not 0
+        """
+        p = self.params
+        share = {
+            "minor": p.status_minor_share,
+            "major": p.status_major_share,
+            "critical": p.status_critical_share,
+            "maintenance": p.status_maintenance_share,
+        }.get(severity, 0.0)
+        believed = p.status_belief * chance
+        if share <= 0.0 or believed < _LEAST_BELIEF:
+            return self.reports.put(row, None)
+        return self.reports.put(row, Report(report_id, share, believed))
 
     def fold(self, batch: OutcomeBatch) -> None:
         """Take in a batch of outcomes, in log order."""
@@ -146,6 +191,7 @@ class ReliabilityEstimator:
         trust = np.where(known & ~LESSON_IS_NOTHING[code], trust, 0.0)
         failed, full = LESSON_IS_FAILURE[code], LESSON_IS_CAPACITY[code]
         self._count(order, tau, failed, full, trust)
+        self.reports.count(order.row, tau, failed, np.where(full, 0.0, trust))
         counts = (trust >= OWN_TRUST) & ~full
         took_ms = batch.total_ms[order.index]
         took_s = np.where((took_ms >= 0) & (took_ms < 1e7), took_ms, 0.0) * 1e-3
@@ -206,9 +252,8 @@ class ReliabilityEstimator:
         slow, fast = self.slow.at(rows, tau), self.fast.at(rows, tau)
         usual = (slow[_FAILED] + p.prior_n * p.prior_fail_share) / (slow[_TRIED] + p.prior_n)
         usual_n = np.minimum(slow[_TRIED] + p.prior_n, p.usual_n)
-        status_n = np.where(self.severity > 0.0, p.status_n, 0.0)
-        fail_n = fast[_TRIED] + usual_n + status_n
-        failed = fast[_FAILED] + usual_n * usual + status_n * self.severity
+        fail_n = fast[_TRIED] + usual_n
+        failed = fast[_FAILED] + usual_n * self.reports.expected(tau, usual)
         usual_full = slow[_FULL] / (slow[_ASKED] + p.prior_n)
         capacity = (fast[_FULL] + usual_n * usual_full) / (fast[_ASKED] + usual_n)
         fail_share = failed / fail_n
@@ -239,16 +284,22 @@ class ReliabilityEstimator:
             *self.slow.state(row),
             *self.fast.state(row),
             *circuit.state(),
+            *self.reports.state(row),
         ]
 
     def restore(self, row: int, state: Sequence[float]) -> None:
         """Replace the row's memory. Raises `BadState` on another version or shape."""
-        sizes = [1, RowClock.N_STATE, 1 + _SUMS, 1 + _SUMS, Circuit.N_STATE]
-        _, clock, slow, fast, circuit = split_state(self.name, self.version, state, sizes)
+        sizes = [1, RowClock.N_STATE, 1 + _SUMS, 1 + _SUMS, Circuit.N_STATE, Reports.N_STATE]
+        if len(state) == sum(sizes[:-1]) and state[0] == 1.0:
+            # Version 1 knew no reports; all else is as it was.
+            state = [float(self.version), *state[1:], *([0.0] * Reports.N_STATE)]
+        parts = split_state(self.name, self.version, state, sizes)
+        _, clock, slow, fast, circuit, reports = parts
         self.clock.restore(row, clock)
         self.slow.restore(row, slow)
         self.fast.restore(row, fast)
         self.circuits[row].restore(circuit)
+        self.reports.restore(row, reports)
         self.n_failed[row] = self.circuits[row].n_failed
         self.is_open[row] = self.circuits[row].is_open
 

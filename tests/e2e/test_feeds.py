@@ -75,7 +75,9 @@ async def test_a_raised_price_is_what_the_next_auction_bids_and_a_wild_one_never
         await reprice(market, offer.model, None)
 
 
-async def test_an_incident_is_shown_and_reaches_history(market: Market) -> None:
+async def test_an_incident_is_shown_moves_its_offers_and_reaches_history(market: Market) -> None:
+    offer = next(o for o in market.up.catalogue.offers if o.provider == SELLER).id
+    before = (await market.quote(offer))["fail_share"]
     told = {"name": "Errors everywhere", "impact": "major", "components": ["API"]}
     opened = await market.control("POST", f"sellers/{SELLER}/incidents", told)
 
@@ -85,6 +87,11 @@ async def test_an_incident_is_shown_and_reaches_history(market: Market) -> None:
 
     found = await polled(going_on, "the incident is shown", 15.0)
     assert (found["severity"], found["concerns"]) == ("major", "provider")
+
+    async def believed() -> bool:
+        return bool((await market.quote(offer))["fail_share"] > before + 0.05)
+
+    await polled(believed, "the incident moves the quote", 15.0)
     resolved = {"status": "resolved", "body": "Over"}
     await market.control("PATCH", f"sellers/{SELLER}/incidents/{opened['id']}", resolved)
 
@@ -92,6 +99,11 @@ async def test_an_incident_is_shown_and_reaches_history(market: Market) -> None:
         return await going_on() is None
 
     await polled(over, "its end is heard", 15.0)
+
+    async def lifted() -> bool:
+        return bool((await market.quote(offer))["fail_share"] < before + 0.01)
+
+    await polled(lifted, "its end lifts it", 15.0)
 
     async def kept() -> bool:
         sql = f"SELECT state FROM market.incidents WHERE incident_id = '{opened['id']}' ORDER BY at"

@@ -73,14 +73,94 @@ def test_five_failures_in_a_row_open_the_circuit_and_two_probes_close_it(
     assert sound.quotes(now_s).health[0] == "closed"
 
 
-def test_a_status_report_is_overruled_within_tens_of_attempts(sound: ReliabilityEstimator) -> None:
+@pytest.mark.parametrize("severity", ["minor", "major", "critical"])
+@pytest.mark.parametrize("every_s", [0.05, 0.5, 5.0, 60.0])
+def test_a_false_report_is_overruled_within_tens_of_attempts_whatever_the_traffic(
+    sound: ReliabilityEstimator, severity: str, every_s: float
+) -> None:
     plain = sound.quotes(NOON + 300).fail_share[0]
-    sound.set_prior(0, 0.8)
-    assert sound.quotes(NOON + 300).fail_share[0] > plain + 0.2
-    now_s = fold(sound, [FailureClass.OK] * 60, NOON + 300)
-    assert sound.quotes(now_s).fail_share[0] < 0.15
-    sound.set_prior(0, float("nan"))
+    assert sound.report(0, severity, 1.0, NOON)
+    raised = sound.quotes(NOON + 300).fail_share[0]
+    assert raised > plain + 0.03
+    now_s = fold(sound, [FailureClass.OK] * 30, NOON + 300, every_s=every_s)
+    assert sound.quotes(now_s).fail_share[0] < plain + 0.25 * (raised - plain)
+    assert sound.report(0, "none", 1.0, NOON)
     assert sound.quotes(now_s).fail_share[0] < 0.02
+
+
+@pytest.mark.parametrize("every_s", [0.05, 5.0, 60.0])
+def test_an_all_green_page_does_not_save_a_failing_offer(
+    sound: ReliabilityEstimator, every_s: float
+) -> None:
+    sound.report(0, "none", 1.0, 0.0)
+    some = [FailureClass.SERVER_ERROR if i % 2 else FailureClass.OK for i in range(40)]
+    now_s = fold(sound, some, NOON + 300, every_s=every_s)
+    assert sound.quotes(now_s).fail_share[0] > (0.3 if every_s < 1 else 0.05)
+
+
+@pytest.mark.parametrize("every_s", [0.05, 5.0, 60.0])
+def test_a_true_report_is_borne_out_and_a_turn_for_the_better_is_followed(
+    sound: ReliabilityEstimator, every_s: float
+) -> None:
+    told, silent = sound, ReliabilityEstimator()
+    silent.grow(2)
+    fold(silent, [FailureClass.OK] * 300, NOON)
+    told.report(0, "major", 1.0, NOON)
+    some = [FailureClass.SERVER_ERROR if i % 3 == 1 else FailureClass.OK for i in range(30)]
+    for estimator in (told, silent):
+        now_s = fold(estimator, some, NOON + 300, every_s=every_s)
+    later_s = now_s + 120
+    believed = told.quotes(later_s).fail_share[0]
+    assert 0.2 < believed < 0.6
+    assert believed > 2 * silent.quotes(later_s).fail_share[0]
+    now_s = fold(told, [FailureClass.OK] * 60, later_s, every_s=every_s)
+    assert told.quotes(now_s).fail_share[0] < 0.1
+
+
+def test_an_offer_nobody_tries_stays_as_the_page_says(sound: ReliabilityEstimator) -> None:
+    sound.report(1, "critical", 1.0, NOON)
+    now, later = (sound.quotes(NOON + t).fail_share[1] for t in (300.0, 9_000.0))
+    assert now == later
+    assert 0.3 < now < 0.4
+    stale = [0.0 if not sound.report(1, "critical", c, NOON) else c for c in (0.5, 0.25, 0.0)]
+    assert stale == [0.5, 0.25, 0.0]
+    assert sound.quotes(NOON + 9_000.0).fail_share[1] == pytest.approx(0.02, abs=1e-6)
+
+
+def test_evidence_on_a_report_survives_a_restart_and_ends_with_the_incident(
+    sound: ReliabilityEstimator,
+) -> None:
+    sound.report(0, "critical", 1.0, NOON)
+    now_s = fold(sound, [FailureClass.OK] * 30, NOON + 300, every_s=5.0)
+    resumed = ReliabilityEstimator()
+    resumed.grow(2)
+    for row in range(2):
+        resumed.restore(row, sound.state(row))
+    resumed.report(0, "critical", 1.0, NOON)
+    assert resumed.quotes(now_s).fail_share[0] == sound.quotes(now_s).fail_share[0]
+    assert resumed.report(0, "critical", 1.0, NOON + 1)
+    assert resumed.quotes(now_s).fail_share[0] > sound.quotes(now_s).fail_share[0] + 0.2
+
+
+def test_batch_borders_do_not_matter_to_a_report_either() -> None:
+    rng = np.random.default_rng(3)
+    failures = [FailureClass.SERVER_ERROR if x < 0.3 else FailureClass.OK for x in rng.random(200)]
+    whole, singly = ReliabilityEstimator(), ReliabilityEstimator()
+    for estimator in (whole, singly):
+        estimator.grow(2)
+        estimator.report(0, "major", 1.0, NOON)
+    fold(whole, failures, NOON, every_s=0.25)
+    for i, failure in enumerate(failures):
+        fold(singly, [failure], NOON + i * 0.25)
+    assert whole.state(0) == singly.state(0)
+
+
+def test_a_state_of_the_version_before_is_taken_up(sound: ReliabilityEstimator) -> None:
+    old = [1.0, *sound.state(0)[1:-4]]
+    resumed = ReliabilityEstimator()
+    resumed.grow(1)
+    resumed.restore(0, old)
+    assert resumed.state(0) == sound.state(0)
 
 
 def test_pushed_telemetry_alone_opens_no_circuit() -> None:

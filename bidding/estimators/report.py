@@ -1,0 +1,148 @@
+"""What a status page's word is worth against what we measure ourselves: two hypotheses an offer.
+
+A report that names an offer is true for it or not. If it is, the offer fails with a share around
+the one that its severity suggests, unknown (a Beta law); if not, it goes on failing as is usual
+for it. Attempts since the report decide between the two by Bayes' rule, and where the report is
+true they also say how bad it is. So nothing weighs against measurements but a handful of
+imaginary attempts, whatever the traffic: an offer that answers clears itself, one that fails is
+believed to, and an offer that nobody tries stays as the page says.
+
+What was measured counts less as it ages and beyond a number of attempts, so that an incident that
+turns is followed both ways. Rows without a report cost nothing.
+
+References
+----------
+Kass, Raftery: Bayes factors, JASA 1995, section 3 (conjugate marginal likelihoods).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final, NamedTuple
+
+import numpy as np
+from scipy.special import betaln, expit, logit
+
+from bidding.estimators.decay import Bools, Floats, Ints, grown
+
+_LEAST_SHARE: Final = 1e-3
+
+
+class Report(NamedTuple):
+    """A status page's word on an offer.
+
+    `id` tells incidents apart (any number but 0; when it began will do); `share` is the failure
+    share it suggests, `chance` how likely it concerns the offer, both in 0..1.
+    """
+
+    id: float
+    share: float
+    chance: float
+
+
+class Reports:
+    """The report on each row, if any, and the attempts since.
+
+    Parameters
+    ----------
+    weight_n : attempts that the suggested share weighs once the report is believed
+    memory_n : most attempts since the report that count
+    half_life_s : age at which an attempt counts half
+    """
+
+    N_STATE: Final = 4
+
+    def __init__(self, *, weight_n: float, memory_n: float, half_life_s: float) -> None:
+        self._weight_n = max(weight_n, 0.1)
+        self._memory_n = memory_n
+        self._half_life_s = half_life_s
+        self.id: Floats = np.zeros(0)
+        self.share: Floats = np.zeros(0)
+        self.chance: Floats = np.zeros(0)
+        self._failed: Floats = np.zeros(0)
+        self._tried: Floats = np.zeros(0)
+        self._at_s: Floats = np.zeros(0)
+
+    def grow(self, n_rows: int) -> None:
+        for name in ("id", "share", "chance", "_failed", "_tried", "_at_s"):
+            setattr(self, name, grown(getattr(self, name), n_rows))
+
+    @property
+    def open(self) -> Bools:
+        """Rows with a report in force."""
+        return (self.chance > 0.0) & (self.share > 0.0)
+
+    def put(self, row: int, report: Report | None) -> bool:
+        """Take a report, or that there is none any more; whether that is news.
+
+        Attempts since go on counting while it is the same incident.
+        """
+        if report is None:
+            had = bool(self.id[row] != 0.0)
+            self._begin(row, 0.0)
+            self.share[row] = self.chance[row] = 0.0
+            return had
+        share, chance = (float(np.clip(np.nan_to_num(x), 0.0, 1.0)) for x in report[1:])
+        before = (self.id[row], self.share[row], self.chance[row])
+        if self.id[row] != report.id:
+            self._begin(row, report.id)
+        self.share[row], self.chance[row] = share, chance
+        return before != (report.id, share, chance)
+
+    def count(self, row: Ints, tau_s: Floats, failed: Bools, weight: Floats) -> None:
+        """Attempts in log order within each row, at the row's own times."""
+        known = self.id[row] != 0.0
+        if not known.any():
+            return
+        columns = (row[known], tau_s[known], failed[known], weight[known])
+        for r, at_s, bad, w in zip(*(c.tolist() for c in columns), strict=True):
+            if w <= 0.0:
+                continue
+            aged = self._aged(self._at_s[r], at_s)
+            tried = self._tried[r] * aged + w
+            failures = self._failed[r] * aged + w * bad
+            kept = min(1.0, self._memory_n / tried)
+            self._tried[r], self._failed[r] = tried * kept, failures * kept
+            self._at_s[r] = max(self._at_s[r], at_s)
+
+    def expected(self, tau_s: Floats, usual: Floats) -> Floats:
+        """The failure share to expect before recent attempts are looked at.
+
+        Parameters
+        ----------
+        tau_s : ndarray, (n_rows,), each row's time now
+        usual : ndarray, (n_rows,), the share that is usual for the offer
+        """
+        rows = np.flatnonzero(self.open)
+        if not len(rows):
+            return usual
+        base = np.clip(usual[rows], _LEAST_SHARE, 1.0 - _LEAST_SHARE)
+        share = np.clip(np.maximum(self.share[rows], base), _LEAST_SHARE, 1.0 - _LEAST_SHARE)
+        age_s = np.maximum(tau_s[rows] - self._at_s[rows], 0.0)
+        aged = np.exp2(-np.minimum(age_s / self._half_life_s, 1000.0))
+        failed = self._failed[rows] * aged
+        fine = np.maximum(self._tried[rows] - self._failed[rows], 0.0) * aged
+        a, b = self._weight_n * share, self._weight_n * (1.0 - share)
+        evidence = betaln(a + failed, b + fine) - betaln(a, b)
+        evidence -= failed * np.log(base) + fine * np.log1p(-base)
+        chance = np.clip(self.chance[rows], 1e-6, 1.0 - 1e-6)
+        true = expit(logit(chance) + np.clip(evidence, -50.0, 50.0))
+        told = (a + failed) / (self._weight_n + failed + fine)
+        found: Floats = usual.copy()
+        found[rows] = (1.0 - true) * usual[rows] + true * told
+        return found
+
+    def state(self, row: int) -> list[float]:
+        """The row's evidence; the report itself is told again by the feed."""
+        columns = (self.id, self._failed, self._tried, self._at_s)
+        return [float(column[row]) for column in columns]
+
+    def restore(self, row: int, state: Sequence[float]) -> None:
+        self.id[row], self._failed[row], self._tried[row], self._at_s[row] = state
+
+    def _begin(self, row: int, report_id: float) -> None:
+        self.id[row] = report_id
+        self._failed[row] = self._tried[row] = self._at_s[row] = 0.0
+
+    def _aged(self, then_s: float, now_s: float) -> float:
+        return float(2.0 ** -min(max(now_s - then_s, 0.0) / self._half_life_s, 1000.0))

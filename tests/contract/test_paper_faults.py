@@ -360,6 +360,18 @@ async def test_degrade_makes_right_answers_wrong(buyer: Buyer) -> None:
     assert not check(ITEM, text_of(events(body)))
 
 
+async def test_broken_json_halves_what_is_said(buyer: Buyer) -> None:
+    whole = text_of(events((await buyer.ask(True))[2]))
+    await buyer.fail(Fault.BROKEN_JSON)
+    status, _, raw = await buyer.ask(True)
+    said = text_of(events(raw))
+    assert status == 200
+    assert ended(raw)
+    assert whole.startswith(said)
+    assert len(said) < len(whole)
+    assert buyer.market.ledgers()[buyer.provider].billed_nusd > 0
+
+
 def test_every_fault_has_a_test_here() -> None:
     source = Path(__file__).read_text()
     untested = {fault for fault in Fault if f"fail(Fault.{fault.name}" not in source}

@@ -7,6 +7,11 @@ capped by a stated reserve: past the pool's kink one more good answer costs many
 and an uncapped price runs there on noise. P(good) is the model's own estimate, so a biased
 model would hide a shortfall: labels correct it (`bias`), the doubly robust way.
 
+What a class buys is learnt label by label, while its price would move request by request: where
+few answers are judged, a price that runs at full speed is at its cap long before the cheap offers
+are known, and buys the dearest ones meanwhile. So its step is scaled by the share of requests
+that are judged (docs/decisions/0010).
+
 A class's state depends on its own events in order, and at its birth on the classes of its task.
 
 References
@@ -27,8 +32,10 @@ from bidding.errors import BadState
 from bidding.params import PacingParams
 from bidding.units import NUSD_PER_USD
 
-STATE_VERSION: Final = 1.0
+STATE_VERSION: Final = 2.0
 _WELL_KNOWN: Final = 50.0
+_SHARE_PRIOR: Final = (2.0, 10.0)
+"""Labels and requests a class is taken to have had before its first."""
 
 
 class ClassPrices(Struct, frozen=True, kw_only=True):
@@ -58,6 +65,7 @@ class _ClassState:
         "n",
         "n_deadline",
         "n_labels",
+        "n_recent_labels",
         "on_time_bias",
         "on_time_sum",
         "p_good_sum",
@@ -73,6 +81,7 @@ class _ClassState:
         self.on_time_bias = 0.0
         self.n = 0.0
         self.n_labels = 0.0
+        self.n_recent_labels = 0.0
         self.n_deadline = 0.0
         self.p_good_sum = 0.0
         self.on_time_sum = 0.0
@@ -114,12 +123,13 @@ class ClassPricer:
         keep = 0.5 ** (1.0 / p.delivered_half_life)
         if p_good is not None and math.isfinite(p_good):
             state.n = state.n * keep + 1.0
+            state.n_recent_labels *= keep
             state.p_good_sum = state.p_good_sum * keep + p_good
             if target_quality is not None and free:
                 short = target_quality + p.quality_margin - p_good - state.quality_bias
                 state.log_lambda = _step(
                     state.log_lambda,
-                    p.quality_step * short,
+                    self._quality_step(state) * short,
                     p.floor_price_usd,
                     p.quality_reserve_usd,
                 )
@@ -141,6 +151,12 @@ class ClassPricer:
                     p.punctuality_reserve_usd,
                 )
 
+    def _quality_step(self, state: _ClassState) -> float:
+        """Log-step of λ per unit of shortfall, slower where few answers are judged."""
+        share = (state.n_recent_labels + _SHARE_PRIOR[0]) / (state.n + _SHARE_PRIOR[1])
+        scale: float = min(share, 1.0) ** self.params.label_scaling
+        return self.params.quality_step * scale
+
     def fold_label(self, sla_class: str, *, quality: float, p_good: float, weight: float) -> None:
         """Take in a quality score in 0..1 of an answer believed good with `p_good`."""
         if not (math.isfinite(quality) and math.isfinite(p_good) and math.isfinite(weight)):
@@ -149,6 +165,7 @@ class ClassPricer:
         weight = min(max(weight, 0.0), 1.0)
         step = max(self.params.label_step, weight / (state.n_labels + 20.0))
         state.n_labels += weight
+        state.n_recent_labels += 1.0
         state.quality_bias += weight * step * (quality - p_good - state.quality_bias)
 
     def prices(self) -> list[ClassPrices]:

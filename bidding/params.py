@@ -33,6 +33,12 @@ class PacingParams(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
         float,
         _number(0.0, 0.5, "1/request", "log-step of the punctuality price per unit of shortfall"),
     ] = 0.05
+    label_scaling: Annotated[
+        float,
+        _number(
+            0.0, 1.0, "exponent", "how much the quality price's step shrinks with the judged share"
+        ),
+    ] = 1.0
     label_step: Annotated[
         float, _number(0.0, 0.2, "1/label", "step of the bias correction of P(good) per label")
     ] = 0.005

@@ -1,7 +1,9 @@
 """Learning on some prompts and buying others at every λ; and the one λ a buyer would have chosen.
 
-λ for a promise is chosen on the learning part alone: beliefs are cross-fitted within it, and the
-cheapest λ is taken whose quality there reaches the promise, plus a margin for the winner's curse.
+λ for a promise is chosen on the learning part alone, by what the model learnt there expects of
+each λ: the cheapest whose expected quality keeps the promise. What was delivered in
+cross-validation there is a noisier guide than the expectation, whose estimates are drawn
+together: for the same delivered quality it paid a quarter more (docs/decisions/0010).
 """
 
 from __future__ import annotations
@@ -16,10 +18,7 @@ from analytics.replay.files import Floats
 from analytics.replay.frontier import Purchases, purchases
 from analytics.replay.quality_problem import Problem
 
-N_INNER_FOLDS: Final = 4
 QUALITY_SHARE: Final = 0.98
-MARGIN: Final = 0.005
-"""Added to the share aimed at while learning; half a point, as the pacing's own margin."""
 
 Indices = np.ndarray[tuple[int], np.dtype[np.int64]]
 
@@ -90,23 +89,13 @@ def run_split(
 
 
 def chosen_price(known: Problem, cache: BeliefCache, target: float | None) -> tuple[int, float]:
-    """Row of the least λ that reaches the aim where it was cross-fitted, and the aim."""
-    items = known.questions.items
-    shape = known.questions.outcome.shape
-    p_good, cost = np.empty(shape), np.empty(shape)
-    fold = np.sum(
-        [learning_half(items, "inner", (k + 1) / N_INNER_FOLDS) for k in range(N_INNER_FOLDS)],
-        axis=0,
-    )
-    for k in np.unique(fold).tolist():
-        found = cache.believe(known.take(fold != k), known.take(fold == k))
-        p_good[fold == k], cost[fold == k] = found
-    outcome = known.questions.outcome * known.learnt_on_time
-    bought = purchases(p_good * known.learnt_on_time, cost, known.cost, outcome, known.prices)
-    quality = bought.quality.mean(axis=1)
-    best = float(outcome.mean(axis=0).max())
+    """Row of the least λ expected to reach the aim, and the aim."""
+    p_good, cost = cache.believe(known, known)
+    believed = p_good * known.learnt_on_time
+    quality = purchases(believed, cost, cost, believed, known.prices).quality.mean(axis=1)
+    best = float(believed.mean(axis=0).max())
     aim = QUALITY_SHARE * best if target is None else target
-    reached = np.flatnonzero(quality >= aim + MARGIN * best)
+    reached = np.flatnonzero(quality >= aim)
     return (int(reached[0]) if len(reached) else int(np.argmax(quality))), aim
 
 

@@ -25,8 +25,9 @@ SELECT
     sum(weight * n_failed) AS n_failed,
     sum(weight * n_ttft) AS n_ttft,
     sum(weight * log_ttft_sum_e6) AS log_ttft_sum_e6,
-    sum(weight * log_ttft_square_sum_e6) AS log_ttft_square_sum_e6
-FROM {raw:Identifier}.offer_hours_of_week
+    sum(weight * log_ttft_square_sum_e6) AS log_ttft_square_sum_e6,
+    uniqExactIf(c.week, c.n_ttft > 0) AS n_weeks
+FROM {raw:Identifier}.offer_hours_of_week AS c
 WHERE week >= {oldest:Date} AND week <= {now:Date}
 GROUP BY offer, hour_of_week
 ORDER BY offer, hour_of_week
@@ -43,6 +44,7 @@ class SeasonCells(NamedTuple):
     n_ttft : attempts with a first token
     log_ttft_mean : mean of ln(ms) of time to first token; NaN in an empty cell
     log_ttft_var : its variance within the cell; NaN in an empty cell
+    n_weeks : different weeks with a first token
     """
 
     offers: list[str]
@@ -51,6 +53,7 @@ class SeasonCells(NamedTuple):
     n_ttft: NDArray[np.float64]
     log_ttft_mean: NDArray[np.float64]
     log_ttft_var: NDArray[np.float64]
+    n_weeks: NDArray[np.float64]
 
     @property
     def log_ttft_residual(self) -> NDArray[np.float64]:
@@ -87,10 +90,10 @@ async def season_cells(
     )
     offers = sorted({row[0] for row in answer.rows})
     row_of = {offer: i for i, offer in enumerate(offers)}
-    sums = np.zeros((5, len(offers), HOURS_OF_WEEK))
+    sums = np.zeros((6, len(offers), HOURS_OF_WEEK))
     for offer, hour, *values in answer.rows:
         sums[:, row_of[offer], hour] = values
-    n, n_failed, n_ttft, log_sum, square_sum = sums
+    n, n_failed, n_ttft, log_sum, square_sum, n_weeks = sums
     counted = np.where(n_ttft > 0, n_ttft, np.nan)
     mean = log_sum / _E6 / counted
     return SeasonCells(
@@ -100,4 +103,5 @@ async def season_cells(
         n_ttft=n_ttft,
         log_ttft_mean=mean,
         log_ttft_var=np.maximum(square_sum / _E6 / counted - mean**2, 0.0),
+        n_weeks=n_weeks,
     )

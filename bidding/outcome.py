@@ -180,5 +180,26 @@ class OutcomeBatch(NamedTuple):
             self.ttft_promised[index] if len(self.ttft_promised) else NOT_PROMISED,
         )
 
+    def timed(
+        self,
+        ttft_ms: NDArray[np.float64],
+        total_ms: NDArray[np.float64],
+        waited_ms: NDArray[np.float64],
+    ) -> OutcomeBatch:
+        """The same outcomes with other times."""
+        return OutcomeBatch(
+            self.row,
+            self.at_s,
+            self.failure,
+            ttft_ms,
+            total_ms,
+            waited_ms,
+            self.input_tokens,
+            self.output_tokens,
+            self.n_inflight,
+            self.trust,
+            self.ttft_promised,
+        )
+
     def __len__(self) -> int:
         return len(self.row)

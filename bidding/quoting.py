@@ -8,14 +8,19 @@ tell of offers goes to `hearsay`, which has its say when quotes are made.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Final
 
+import msgspec
 import numpy as np
 
 from bidding.errors import BadState
+from bidding.estimators.decay import Floats
 from bidding.estimators.latency import LatencyEstimator
 from bidding.estimators.reliability import ReliabilityEstimator
+from bidding.estimators.season_columns import is_sane_season, log_at
+from bidding.estimators.seasons import HOURS, Season
 from bidding.hearsay import Hearsay
 from bidding.outcome import Outcome, OutcomeBatch
 from bidding.params import Params
@@ -39,6 +44,7 @@ class Quoter:
         self._models: dict[str, int] = {}
         self._positions: list[dict[tuple[str, int], Position]] = []
         self._changed: set[int] = set()
+        self._season_logs: Floats = np.zeros((0, HOURS))
         self.n_folded = 0
         self.n_told = 0
         self.n_repeated = 0
@@ -62,19 +68,55 @@ class Quoter:
             self._positions[row][at] = position
             self._changed.add(row)
             if outcome.pusher:
-                self.hearsay.told(outcome)
+                self.hearsay.told(self._even(outcome, row))
                 self.n_told += 1
                 continue
             if self.hearsay.heard(outcome.offer):
-                self.hearsay.seen(outcome)
+                self.hearsay.seen(self._even(outcome, row))
             rows.append(row)
             fresh.append(outcome)
         if not fresh:
             return
-        batch = OutcomeBatch.of(fresh, rows)
+        batch = self._evened(OutcomeBatch.of(fresh, rows))
         for estimator in self._estimators:
             estimator.fold(batch)
         self.n_folded += len(fresh)
+
+    def set_season(self, offer: str, latency: Season) -> None:
+        """From now on take an offer's hour of the week out of what is measured of it."""
+        if not is_sane_season(latency):
+            return
+        row = self._row(offer)
+        if row >= len(self._season_logs):
+            grown = np.zeros((row + 1, HOURS))
+            grown[: len(self._season_logs)] = self._season_logs
+            self._season_logs = grown
+        self._season_logs[row] = np.log(np.asarray(latency.multiplier, dtype=np.float64))
+
+    def _evened(self, batch: OutcomeBatch) -> OutcomeBatch:
+        """The batch as it would have been in even hours: times to first token, and what holds
+        them, without their season.
+        """
+        seasoned = batch.row < len(self._season_logs)
+        if not seasoned.any():
+            return batch
+        log = np.zeros(len(batch))
+        log[seasoned] = log_at(self._season_logs, batch.row[seasoned], batch.at_s[seasoned])
+        keep = np.exp(-log)
+        has_first = np.isfinite(batch.ttft_ms)
+        shift = np.where(has_first, batch.ttft_ms * (1.0 - keep), 0.0)
+        waited = np.where(has_first, batch.waited_ms - shift, batch.waited_ms * keep)
+        return batch.timed(batch.ttft_ms * keep, batch.total_ms - shift, waited)
+
+    def _even(self, outcome: Outcome, row: int) -> Outcome:
+        """The same of one call."""
+        if row >= len(self._season_logs) or outcome.ttft_ms is None:
+            return outcome
+        at_s = np.array([outcome.at_us * 1e-6])
+        keep = math.exp(-log_at(self._season_logs, np.array([row]), at_s).item())
+        shift = outcome.ttft_ms * (1.0 - keep)
+        total_ms = None if outcome.total_ms is None else outcome.total_ms - shift
+        return msgspec.structs.replace(outcome, ttft_ms=outcome.ttft_ms * keep, total_ms=total_ms)
 
     def restore(self, quote: Quote) -> None:
         """Resume from a published quote; a state that cannot be read starts afresh."""

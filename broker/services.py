@@ -12,6 +12,7 @@ import msgspec
 from prometheus_client import CollectorRegistry, start_http_server
 
 from analytics.recorder import Recording
+from analytics.season_job import SeasonJob
 from bidding.errors import MarketError
 from bidding.market import Catalogue
 from broker.config import ConfigError, Settings
@@ -78,4 +79,9 @@ async def record(settings: Settings) -> None:
         registry = CollectorRegistry()
         registry.register(RecorderMetrics(recording.stats, SystemClock()))
         start_http_server(settings.metrics.recorder_port, settings.metrics.host, registry)
-    await recording.run()
+    seasons = asyncio.create_task(SeasonJob(settings.kafka, settings.store).run())
+    try:
+        await recording.run()
+    finally:
+        seasons.cancel()
+        await asyncio.gather(seasons, return_exceptions=True)

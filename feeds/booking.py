@@ -7,10 +7,17 @@ same door; so whatever moves a book must come through here.
 from __future__ import annotations
 
 from bidding.book import MarketBook
-from feeds.records import CalibrationRecord, PriceRecord, QuoteRecord, Record, SkillRecord
-from feeds.topics import PRICES, QUOTES, SKILLS, Topic
+from feeds.records import (
+    CalibrationRecord,
+    PriceRecord,
+    QuoteRecord,
+    Record,
+    SeasonRecord,
+    SkillRecord,
+)
+from feeds.topics import PRICES, QUOTES, SEASONS, SKILLS, Topic
 
-BOOKED: tuple[Topic, ...] = (QUOTES, SKILLS, PRICES)
+BOOKED: tuple[Topic, ...] = (QUOTES, SKILLS, PRICES, SEASONS)
 """Topics whose records can move a book."""
 
 
@@ -27,4 +34,6 @@ def take(book: MarketBook, record: Record | None) -> bool:
         if row is None or book.prices(row) == record.prices:
             return False
         return book.apply_prices(record.offer, record.prices)
+    if isinstance(record, SeasonRecord):
+        return book.apply_season(record.offer, *record.seasons())
     return False

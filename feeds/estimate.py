@@ -39,6 +39,7 @@ from feeds.records import (
     FeedbackRecord,
     QuoteRecord,
     Record,
+    SeasonRecord,
     SkillRecord,
     SourceRecord,
     Written,
@@ -51,6 +52,7 @@ from feeds.topics import (
     FEEDBACK,
     FEEDS,
     QUOTES,
+    SEASONS,
     SKILLS,
     SOURCES,
     STATUS,
@@ -95,7 +97,7 @@ class Estimation:
         self._mutes: list[Written] = []
         self._incidents = IncidentsActing(catalogue)
         self._act_at_us = 0
-        self._follower = Follower(kafka, [SOURCES, STATUS, FEEDS], self._hear)
+        self._follower = Follower(kafka, [SOURCES, SEASONS, STATUS, FEEDS], self._hear)
         self.pipeline = Pipeline(
             kafka,
             [ATTEMPTS, DECISIONS, FEEDBACK],
@@ -137,6 +139,9 @@ class Estimation:
 
         Partitions may come from another estimator, which went on after we last knew of its keys.
         """
+        for topic in (SOURCES, SEASONS):  # before anything is folded
+            for key, (record, position) in (await latest(self._kafka, topic)).items():
+                self._hear(key, record, position)
         for record, _ in (await latest(self._kafka, QUOTES)).values():
             if isinstance(record, QuoteRecord) and self._is_newer(record.quote.offer, record.at_us):
                 self.quoter.restore(record.quote)
@@ -248,9 +253,11 @@ class Estimation:
         self._known_at_us.update((k.task, now_us) for k in skills if isinstance(k, SkillRecord))
 
     def _hear(self, key: str, record: Record | None, position: Position) -> None:
-        """Take in what any estimator, or ops, say of a source."""
+        """Take in what is said of a source, by any estimator or by ops, and of the hours."""
         if isinstance(record, SourceRecord):
             self.quoter.hearsay.mute(record.mute())
+        elif isinstance(record, SeasonRecord):
+            self.quoter.set_season(record.offer, record.seasons()[0])
         elif self._incidents.take(record):
             self._act_at_us = 0
 

@@ -13,8 +13,10 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
+import numpy as np
 from msgspec import Meta, Struct, field
 
+from bidding.estimators.seasons import HOURS, Season
 from bidding.hearsay import Mute
 from bidding.market import Catalogue, PriceList
 from bidding.outcome import FailureClass, Outcome
@@ -358,6 +360,11 @@ class SeasonRecord(Written, tag_field="kind", tag="season/1", kw_only=True):
     errors: _Week
     n_calls: float = 0.0
     n_weeks: float = 0.0
+
+    def seasons(self) -> tuple[Season, Season]:
+        """Of latency and of errors, as the book takes them."""
+        none = np.zeros(HOURS)
+        return Season(np.array(self.latency), none), Season(np.array(self.errors), none)
 
 
 class ViewRecord(Written, tag_field="kind", tag="view/1", kw_only=True):

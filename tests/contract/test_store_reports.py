@@ -26,6 +26,8 @@ from feeds.records import (
     ParamsRecord,
     PriceRecord,
     Record,
+    SeasonRecord,
+    SourceRecord,
     StatusRecord,
     ViewRecord,
 )
@@ -37,7 +39,9 @@ from feeds.topics import (
     PARAMS,
     PRICES,
     QUOTES,
+    SEASONS,
     SKILLS,
+    SOURCES,
     STATUS,
     VIEWS,
     Topic,
@@ -77,6 +81,12 @@ def _others() -> dict[Topic, list[Record]]:
                 title="Slow",
             )
         ],
+        SEASONS: [
+            SeasonRecord(
+                offer="p0/m0", at_us=facts.T0_US, latency=[1.0] * 167 + [2.0], errors=[1.0] * 168
+            )
+        ],
+        SOURCES: [SourceRecord(source="acme", at_us=facts.T0_US, until_us=facts.T0_US + 1)],
         PARAMS: [
             ParamsRecord(
                 scope="", version=1, at_us=facts.T0_US, by="ops", why="because", params="{}"

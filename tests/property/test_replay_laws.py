@@ -21,7 +21,15 @@ from feeds.booking import take
 from feeds.codec import decode, encode
 from feeds.errors import Unmakeable
 from feeds.flight import DECIDED, decision_record, differences, request_of
-from feeds.records import DecisionRecord, PriceRecord, QuoteRecord, Record, SkillRecord, ViewRecord
+from feeds.records import (
+    DecisionRecord,
+    PriceRecord,
+    QuoteRecord,
+    Record,
+    SeasonRecord,
+    SkillRecord,
+    ViewRecord,
+)
 from feeds.view_maker import Place, ViewMaker, place_of
 from feeds.views import Made, ViewLog
 from tests.fakes import markets
@@ -84,6 +92,11 @@ def _stir(log: Log, rng: np.random.Generator) -> None:
                 made, health="open", retry_at_us=1_000_000 + log.n + int(rng.integers(-5, 5))
             )
         log.put("market.quotes", offer, QuoteRecord(quote=made, at_us=at_us))
+    if rng.random() < 0.2:
+        offer = str(rng.choice(offers))
+        latency, errors = np.exp(rng.normal(0.0, 0.3, (2, 168))).tolist()
+        season = SeasonRecord(offer=offer, at_us=log.n, latency=latency, errors=errors)
+        log.put("market.seasons", offer, season)
     if rng.random() < 0.3:
         shares = sorted(0.3 + 0.65 * rng.random(4))
         skill = markets.skill(shares, at_us=log.n + 10)

@@ -35,6 +35,8 @@ def autopsy(flight: Flight) -> dict[str, Any]:
             "max_output_tokens": decision.max_output_tokens,
             "candidates": decision.candidates,
             "streaming": decision.streaming,
+            "trimmed_messages": decision.trimmed_messages,
+            "trimmed_tokens": decision.trimmed_tokens,
         },
         "decided": {
             "winner": decision.winner,
@@ -181,6 +183,11 @@ def why(decision: DecisionRecord, attempts: list[AttemptRecord]) -> list[str]:
         lines.append(
             f"{second.offer} came second; the winner could have charged "
             f"${usd_from_nusd(decision.clearing_price_nusd):.6f} and still won."
+        )
+    if decision.trimmed_messages:
+        lines.append(
+            f"The conversation fitted no offer; its {decision.trimmed_messages} oldest messages "
+            f"({decision.trimmed_tokens} tokens) were dropped, as the key allows."
         )
     lines += handoff.in_words(decision)
     if decision.earlier_handoffs:

@@ -17,7 +17,7 @@ import msgspec
 from aiohttp import web
 
 from bidding.auction import decide
-from bidding.decision import Decision
+from bidding.decision import Decision, NoBid
 from bidding.errors import MarketError
 from bidding.outcome import FailureClass
 from bidding.request import BidRequest, Verify
@@ -39,6 +39,7 @@ from broker.sessions import Step, headers_of, note_step, session_named
 from broker.settle import Settlement, fill, settle
 from broker.tenancy import Hold, cost_bound
 from broker.tracing import RequestTrace
+from broker.trimming import Trimmed, room_tokens, shortened, trimmed
 from broker.verify.escalate import Checked, checked_answer, scores_of
 from broker.wire.neutral import (
     Answer,
@@ -249,12 +250,21 @@ class RequestLine:
         view = state.view()
         before_ns = state.clock.monotonic_ns()
         decision, asked = self._decision(view, asked, caller)
+        cut: Trimmed | None = None
+        if caller.policy.trim and NoBid.CONTEXT_WINDOW.value in decision.no_bids:
+            cut = self._trimmed(view, asked, request) if decision.winner is None else None
+        if cut is not None:
+            request = cut.request
+            asked = shortened(asked, cut)
+            decision, asked = self._decision(view, asked, caller)
         decided_ns = state.clock.monotonic_ns()
         state.metrics.decision_seconds.observe((decided_ns - before_ns) * 1e-9)
         made = decision_id()
         record = decision_record(decision, asked, decision_id=made, at_us=state.clock.now_us())
         if step is not None:
             note_step(step, record)
+        if cut is not None:
+            record.trimmed_messages, record.trimmed_tokens = cut.n_messages, cut.n_tokens
         rejected = asked.sla.on_miss == "reject" and not decision.feasible
         if decision.winner is None or rejected:
             state.journal.decision(record, [])
@@ -280,6 +290,12 @@ class RequestLine:
         record.overhead_us = (decided_ns - started_ns) * 1e-3
         state.metrics.overhead_seconds.observe((decided_ns - started_ns) * 1e-9)
         return _Flying(request, asked, decision, order, record, decided_ns, hold, step)
+
+    def _trimmed(
+        self, view: MarketView, asked: BidRequest, request: NeutralRequest
+    ) -> Trimmed | None:
+        """A conversation that fits nobody, shortened to what the roomiest offer takes."""
+        return trimmed(request, room_tokens(view, asked, self._state.market.params))
 
     def _decision(
         self, view: MarketView, asked: BidRequest, caller: Caller
@@ -501,6 +517,10 @@ class RequestLine:
         total_ms = (clock.monotonic_ns() - flying.started_ns) / _NS_PER_MS
         step, record = flying.step, flying.record
         of_session = {} if step is None else headers_of(step, record, offer, flying.order.attempts)
+        if record.trimmed_messages:
+            of_session["x-broker-trimmed"] = (
+                f"messages={record.trimmed_messages}; tokens={record.trimmed_tokens}"
+            )
         if flying.lookup.word != "off":
             of_session[CACHE_HEADER] = flying.lookup.word
         return {

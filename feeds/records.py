@@ -150,9 +150,10 @@ class DecisionRecord(Written, tag_field="kind", tag="decision/1", kw_only=True):
     incumbent, as JSON, `handoff` that another offer served it in the end, and why, and
     `earlier_handoffs` those of the steps before. `cached_from` is the decision whose answer the
     response cache served again: then no auction was held. `verdicts` are those of answers that
-    were checked before one was returned (`sla.verify`). `arm` names the trial of params the
-    request was part of. `shadow_*` is what `shadow_version` of the params would have bought; 0
-    when none was being tried in the shadow.
+    were checked before one was returned (`sla.verify`). `trimmed_*` is what was dropped of a
+    conversation that fitted no offer, where the key lets it be shortened. `arm` names the trial of
+    params the request was part of. `shadow_*` is what `shadow_version` of the params would have
+    bought; 0 when none was being tried in the shadow.
     """
 
     decision_id: str
@@ -219,6 +220,8 @@ class DecisionRecord(Written, tag_field="kind", tag="decision/1", kw_only=True):
     earlier_handoffs: list[HandoffRecord] = field(default_factory=list)
     cached_from: str = ""
     verdicts: list[VerdictRecord] = field(default_factory=list)
+    trimmed_messages: Int64 = 0
+    trimmed_tokens: Int64 = 0
 
 
 class FeedbackRecord(Written, tag_field="kind", tag="feedback/1", kw_only=True):

@@ -16,6 +16,9 @@ AT_MOST: Final[dict[str, float]] = {
     "surface_responses_2kb_p50_us": 60.0,
     "surface_messages_2kb_p50_us": 60.0,
     "surface_embeddings_2kb_p50_us": 60.0,
+    "session_first_p50_us": 100.0,
+    "session_here_p50_us": 100.0,
+    "session_shared_p50_us": 100.0,
     "quote_age_p99_ms": 500.0,
 }
 AT_LEAST: Final[dict[str, float]] = {

@@ -198,3 +198,24 @@ async def test_a_seller_that_fails_hands_over_and_an_auction_alone_has_sessions_
                 told.append((await response.json())["decision_id"])
         autopsy = (await market.get(key, f"/v1/decisions/{told[1]}")).body
         assert (autopsy["session"]["step"], autopsy["session"]["switch"]["moved"]) == (2, False)
+
+
+async def test_a_conversation_that_fits_nowhere_is_gated_or_shortened_where_the_key_lets_it(
+    tmp_path: Path,
+) -> None:
+    async with rig(tmp_path) as market:  # llama-3-8b: a window of 8,192 tokens
+        plain, trims = market.gateway.key(), market.gateway.key(trim=True)
+        talk = [SYSTEM | {"content": "You keep a mill's books."}]
+        for n in range(12):
+            talk.append({"role": "user", "content": f"Entry {n}: " + "flour, 3 sacks. " * 300})
+            talk.append({"role": "assistant", "content": f"Noted {n}."})
+        talk.append({"role": "user", "content": "How many entries?"})
+        refused = await market.ask(plain, messages=talk)
+        assert (refused.status, refused.body["error"]["code"]) == (422, "no_eligible_offer")
+        cut = await market.ask(trims, messages=talk)
+        assert cut.status == 200, cut.body
+        assert cut.headers["x-broker-trimmed"].startswith("messages=")
+        told = (await market.get(trims, f"/v1/decisions/{cut.headers['x-broker-decision']}")).body
+        assert 0 < told["asked"]["trimmed_messages"] < len(talk) - 2
+        assert told["asked"]["input_tokens"] <= 8_192
+        assert any("were dropped, as the key allows" in line for line in told["why"])

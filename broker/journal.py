@@ -58,6 +58,10 @@ class Journal:
         self.recent.put(Flight(record, attempts))
         for reason, n in record.no_bids.items():
             self._metrics.no_bids.labels(reason).inc(n)
+        if record.handoff:
+            self._metrics.handoffs.labels(record.handoff.partition(":")[0]).inc()
+        for verdict in record.verdicts:
+            self._metrics.verdicts.labels(verdict.check).inc()
         if record.on_time is False:
             self._metrics.late.inc()
 

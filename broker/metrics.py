@@ -61,6 +61,24 @@ class Metrics:
             buckets=_CALL_S,
             registry=registry,
         )
+        self.handoffs = Counter(
+            "broker_session_handoffs_total",
+            "Steps of sessions that another offer served than the step before, by why.",
+            ["why"],
+            registry=registry,
+        )
+        self.cache_lookups = Counter(
+            "broker_cache_lookups_total",
+            "Requests of keys with a response cache, by what came of it.",
+            ["word"],
+            registry=registry,
+        )
+        self.verdicts = Counter(
+            "broker_verdicts_total",
+            "Answers that were checked before they were returned, by the check that failed.",
+            ["check"],
+            registry=registry,
+        )
         self.spend_usd = Counter(
             "broker_spend_usd_total", "Dollars owed to providers.", ["provider"], registry=registry
         )

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from hashlib import sha256
+from struct import pack, unpack
 from typing import Final
 
 from msgspec import Struct
@@ -18,6 +19,8 @@ from broker.wire.neutral import Image, Message, Part, Text, Thinking, Tool, Tool
 
 _WHOLE: Final = 16_384
 _EDGE: Final = 4_096
+_KEPT: Final = 8
+_MOST_SIZE: Final = 2**32 - 1
 
 
 class Prefixes(Struct, frozen=True):
@@ -40,14 +43,26 @@ class Prefixes(Struct, frozen=True):
     marked: int
     n_reasoning: int
 
-    def shared_share(self, marks: Sequence[bytes], sizes: Sequence[int]) -> float:
-        """The share of an earlier request's prompt that this one begins with."""
-        if not marks or not sizes[-1]:
+    def packed(self, most: int) -> tuple[bytes, bytes]:
+        """The first `most` marks, shortened, and their sizes, as they are kept."""
+        sizes = self.sizes[:most]
+        marks = b"".join([mark[:_KEPT] for mark in self.marks[:most]])
+        return marks, pack(f"<{len(sizes)}I", *[min(size, _MOST_SIZE) for size in sizes])
+
+    def shared_share(self, marks: bytes, sizes: bytes) -> float:
+        """The share of an earlier request's prompt, kept as `packed`, that this one begins with."""
+        known = unpack(f"<{len(sizes) // 4}I", sizes)
+        if not known or not known[-1]:
             return 0.0
-        n = min(len(marks), len(self.marks))
-        while n and marks[n - 1] != self.marks[n - 1]:
+        n = min(len(known), len(self.marks))
+        while n and marks[_KEPT * (n - 1) : _KEPT * n] != self.marks[n - 1][:_KEPT]:
             n -= 1
-        return sizes[n - 1] / sizes[-1] if n else 0.0
+        return known[n - 1] / known[-1] if n else 0.0
+
+    def goes_on_from(self, marks: bytes) -> bool:
+        """Whether the request kept with these marks is the one right before the last turn."""
+        last = self.marks[self.turns[-1]][:_KEPT] if self.turns else b""
+        return bool(last) and marks[-_KEPT:] == last
 
 
 def prefixes_of(messages: Sequence[Message], seed: str) -> Prefixes:

@@ -155,6 +155,8 @@ class RequestLine:
         if verify is not None:
             await self._state.judge.look_at(verify, request)
         lookup = self._state.cache.look_up(request, caller, http.headers.get(CACHE_HEADER))
+        if lookup.word != "off":
+            self._state.metrics.cache_lookups.labels(lookup.word).inc()
         if lookup.hit is not None:
             return await self._cached(http, request, asked, caller, surface, lookup.hit)
         flying = await self._admitted(request, asked, caller, started_ns, session_named(http))

@@ -80,7 +80,7 @@ class Kept(Struct, array_like=True):
     ----------
     warm_tokens : of the prompt, what the offer is believed to hold until `warm_until_us`
     hit_share : what the offer's cache in fact gave of what was believed warm, lately
-    marks, sizes : of its prefixes, see `Prefixes`
+    marks, sizes : of its prefixes, see `Prefixes.packed`
     """
 
     session: str
@@ -91,8 +91,8 @@ class Kept(Struct, array_like=True):
     warm_until_us: int
     hit_share: float
     tools: bytes
-    marks: list[bytes]
-    sizes: list[int]
+    marks: bytes
+    sizes: bytes
     handoffs: list[HandoffRecord]
 
 
@@ -218,6 +218,7 @@ class Sessions:
         handoff = handoff_of(record)
         handoffs = [*record.earlier_handoffs, *([] if handoff is None else [handoff])]
         now_us = self._clock.now_us()
+        marks, sizes = step.prefixes.packed(_MOST_MARKS)
         warm_tokens, until_us, hit_share = self._warmed(step, offer, record, attempts, now_us)
         kept = Kept(
             session=step.session,
@@ -228,8 +229,8 @@ class Sessions:
             warm_until_us=until_us,
             hit_share=hit_share,
             tools=step.tools,
-            marks=list(step.prefixes.marks[:_MOST_MARKS]),
-            sizes=list(step.prefixes.sizes[:_MOST_MARKS]),
+            marks=marks,
+            sizes=sizes,
             handoffs=handoffs[-_MOST_HANDOFFS:],
         )
         packed = _encode(kept)
@@ -254,10 +255,8 @@ class Sessions:
         request goes on from it; else another worker may have served a later one.
         """
         mine = self._steps.get(key)
-        if mine is not None and prefixes.turns:
-            last = prefixes.marks[prefixes.turns[-1]]
-            if last in mine.marks[-1:]:
-                return mine
+        if mine is not None and prefixes.goes_on_from(mine.marks):
+            return mine
         found = await self._asked(key)
         if mine is None or (found is not None and found.at_us > mine.at_us):
             return found

@@ -103,9 +103,9 @@ class Webhooks:
                     allow_redirects=False,
                 ) as reply,
             ):
-                body = await reply.content.read(_MAX_REPLY_BYTES)
                 if reply.status != 200:
                     raise NoWord(f"status {reply.status}")
+                body = await _body(reply)
             said = _said.decode(body)
         except (aiohttp.ClientError, OSError, TimeoutError, ValueError) as error:
             raise NoWord(type(error).__name__) from error
@@ -131,6 +131,19 @@ class Webhooks:
                 ),
                 cookie_jar=aiohttp.DummyCookieJar(),
                 trust_env=False,
-                headers={"User-Agent": "model-market-broker (verify)"},
+                auto_decompress=False,
+                headers={
+                    "User-Agent": "model-market-broker (verify)",
+                    "Accept-Encoding": "identity",
+                },
             )
         return self._session
+
+
+async def _body(reply: aiohttp.ClientResponse) -> bytes:
+    body = bytearray()
+    async for piece in reply.content.iter_chunked(8_192):
+        body += piece
+        if len(body) > _MAX_REPLY_BYTES:
+            raise NoWord("too long")
+    return bytes(body)

@@ -25,7 +25,9 @@ def test_each_step_begins_with_what_an_earlier_one_was() -> None:
     second = prefixes_of([SYSTEM, ASKED, CALLED, RESULT], "k")
     assert (first.turns, first.goes_on) == ((), False)
     assert [second.marks[i] for i in second.turns] == [first.marks[-1]]
-    assert second.shared_share(first.marks, first.sizes) == 1.0
+    assert second.shared_share(*first.packed(99)) == 1.0
+    assert second.goes_on_from(first.packed(99)[0])
+    assert not first.goes_on_from(second.packed(99)[0])
     third = prefixes_of([SYSTEM, ASKED, CALLED, RESULT, Message("assistant", ()), ASKED], "k")
     assert [third.marks[i] for i in third.turns] == [first.marks[-1], second.marks[-1]]
 
@@ -45,8 +47,9 @@ def test_cache_marks_and_reasoning_may_change_and_words_may_not() -> None:
 def test_the_share_ends_where_the_words_part() -> None:
     first = prefixes_of([SYSTEM, ASKED], "k")
     other = prefixes_of([SYSTEM, Message("user", (Text("And 7 * 8?"),))], "k")
-    assert other.shared_share(first.marks, first.sizes) == 9 / 23
-    assert other.shared_share([], []) == 0.0
+    assert other.shared_share(*first.packed(99)) == 9 / 23
+    assert other.shared_share(*first.packed(1)) == 1.0
+    assert other.shared_share(b"", b"") == 0.0
     long = "x" * 50_000
     a = prefixes_of([Message("user", (Text(long + "a"),))], "k")
     b = prefixes_of([Message("user", (Text(long + "b"),))], "k")

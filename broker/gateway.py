@@ -35,7 +35,7 @@ from broker.public_port import PORT, PublicPort, watch
 from broker.recent import Flight
 from broker.response_cache import BAD
 from broker.serve import RequestLine, decision_id, error_body
-from broker.sessions import session_named
+from broker.sessions import headers_of, session_named
 from broker.wire.anthropic_messages import ANTHROPIC_MESSAGES
 from broker.wire.openai_chat import OPENAI_CHAT
 from broker.wire.openai_embeddings import OPENAI_EMBEDDINGS
@@ -231,7 +231,9 @@ async def auctions(request: web.Request) -> web.Response:
     state.journal.decision(record, [])
     if asked.sla.on_miss == "reject" and not decision.feasible:
         raise state.no_eligible_offer(decision)
-    return json_response(auction_answer(made, decision))
+    response = json_response(auction_answer(made, decision))
+    response.headers.update(headers_of(step, record, record.winner or "", []))
+    return response
 
 
 async def post_outcomes(request: web.Request) -> web.Response:

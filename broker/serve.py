@@ -396,9 +396,12 @@ class RequestLine:
         bound = cost_bound(state.market.view, flying.asked, ranked, flying.request.n)
         left_us = (more.deadline_ns - state.clock.monotonic_ns()) // 1000
         try:
-            await flying.hold.reserve(bound, state.clock.now_us() + left_us)
+            reserved = await flying.hold.reserve(bound, state.clock.now_us() + left_us)
         except MarketError:
             return False
+        if reserved is not None and reserved.held:
+            more.request = msgspec.structs.replace(more.request, max_output_tokens=bound.n_tokens)
+            more.decision = msgspec.structs.replace(more.decision, ranked=bound.kept)
         return True
 
     def _score(self, flying: _Flying, verify: Verify) -> None:

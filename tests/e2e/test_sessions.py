@@ -156,6 +156,7 @@ async def test_names_bind_and_other_conversations_and_other_keys_do_not(tmp_path
         # A name binds whatever is said; by header as well; but only under the same key.
         said = [{"role": "user", "content": "Something else altogether."}]
         assert await offer(key, messages=said, sla=named) == (MINI, "stayed")
+        assert await offer(key, sla=named, stream=True) == (MINI, "stayed")
         header = {"x-broker-session": "mill-7"}
         assert await offer(key, headers=header) == (MINI, "stayed")
         assert await offer(other, sla=named) == (HAIKU, None)
@@ -196,6 +197,7 @@ async def test_a_seller_that_fails_hands_over_and_an_auction_alone_has_sessions_
                 headers=headers,
             ) as response:
                 told.append((await response.json())["decision_id"])
+        assert response.headers["x-broker-handoff"] == "stayed"
         autopsy = (await market.get(key, f"/v1/decisions/{told[1]}")).body
         assert (autopsy["session"]["step"], autopsy["session"]["switch"]["moved"]) == (2, False)
 

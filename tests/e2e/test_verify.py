@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -106,6 +107,23 @@ async def test_broken_json_goes_to_the_next_better_bid(tmp_path: Path, stream: b
         assert any("failed its check: json_schema" in line for line in told["why"])
 
 
+async def test_a_call_whose_arguments_do_not_fit_its_tool_is_bought_again(tmp_path: Path) -> None:
+    async with market_of(tmp_path) as market:
+        await broken(market, "llama-3.1-8b")
+        tool = {"name": "look_up", "parameters": SCHEMA}
+        reply = await market.ask(
+            market.gateway.key(),
+            tools=[{"type": "function", "function": tool}],
+            tool_choice="required",
+            **asked({"tools": True, "not_refused": True}),
+        )
+        assert reply.status == 200, reply.body
+        (call,) = reply.body["choices"][0]["message"]["tool_calls"]
+        assert isinstance(msgspec.json.decode(call["function"]["arguments"])["answer"], int)
+        (made,), _ = await records(market)
+        assert [v.check for v in made.verdicts] == ["tools", "passed"]
+
+
 async def test_when_nobody_passes_the_app_chooses_and_bounds_hold(tmp_path: Path) -> None:
     async with market_of(tmp_path) as market:
         key = market.gateway.key()
@@ -141,6 +159,22 @@ async def test_when_nobody_passes_the_app_chooses_and_bounds_hold(tmp_path: Path
         rejected = made[1]
         assert (rejected.delivered_offer, rejected.failure) == (None, "malformed")
         assert rejected.cost_nusd == sum(v.cost_nusd for v in rejected.verdicts) > 0
+
+
+async def test_a_budget_holds_for_all_answers_together(tmp_path: Path) -> None:
+    async with market_of(tmp_path) as market:
+        budget_usd = 0.0005
+        key = market.gateway.key(budget_day_usd=budget_usd)
+        body = asked({"regex": "^nobody says this$"})
+        replies = await asyncio.gather(
+            *(market.ask(key, f"{n}: 6 * 7?", **body) for n in range(40))
+        )
+        assert {reply.status for reply in replies} <= {200, 429}
+        n_answers = [int(word(r).rpartition("=")[2]) for r in replies if r.status == 200]
+        assert n_answers
+        made, _ = await records(market)
+        spent_usd = sum(record.cost_nusd for record in made) * 1e-9
+        assert 0 < spent_usd <= budget_usd
 
 
 async def test_checks_that_cannot_be_made_are_refused_before_anything_is_bought(

@@ -51,6 +51,7 @@ CREATE TABLE IF NOT EXISTS revoked (
 """
 _MAX_BATCH: Final = 256
 _SWEEP_US: Final = 10_000_000
+_COUNT_EVERY: Final = 20
 
 
 class SqliteState:
@@ -64,6 +65,7 @@ class SqliteState:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._reader: sqlite3.Connection | None = None
         self._swept_us = 0
+        self._uncounted = 0
 
     async def start(self) -> None:
         self._path.parent.mkdir(parents=True, exist_ok=True)
@@ -122,10 +124,14 @@ class SqliteState:
                 "ON CONFLICT DO UPDATE SET value = excluded.value, at_us = excluded.at_us",
                 rows,
             )
+            self._uncounted += len(rows)
             if now_us - self._swept_us > _SWEEP_US:
                 self._swept_us = now_us
                 oldest = now_us - round(settings.session_ttl_s * 1e6)
                 db.execute("DELETE FROM session WHERE at_us < ?", (oldest,))
+            if self._uncounted > settings.max_sessions // _COUNT_EVERY:
+                # Counting reads them all, so it is not done at every sweep.
+                self._uncounted = 0
                 (n,) = db.execute("SELECT count(*) FROM session").fetchone()
                 if n > settings.max_sessions:
                     db.execute(

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 
-from broker.shared_state import Cap, SharedState, StateSettings, Take, Wanted
+from broker.shared_state import Cap, SharedState, StateSettings, StateUnavailable, Take, Wanted
 from broker.state_redis import RedisState
 from broker.state_sqlite import SqliteState
 
@@ -139,6 +139,24 @@ async def test_sessions_are_seen_by_all(workers: tuple[SharedState, SharedState]
     await a.keep_sessions([("s", b"three")], 6)
     assert await b.session("s", 7) == b"three"
     assert await b.session("t", 7) == b"two"
+
+
+async def test_sessions_are_bounded_in_age_and_number(tmp_path: Path) -> None:
+    settings = StateSettings(session_ttl_s=60.0, max_sessions=100)
+    state = SqliteState(tmp_path / "s.sqlite", settings)
+    await state.start()
+    try:
+        for i in range(30):
+            await state.keep_sessions([(f"s{i}-{k}", b"x") for k in range(10)], i)
+        kept = [await state.session(f"s{i}-0", 30) for i in range(30)]
+        assert 5 <= sum(value is not None for value in kept) <= 11  # the last hundred or so
+        assert kept[-1] == b"x"
+        assert kept[0] is None
+        assert await state.session("s29-0", 70_000_000) is None
+    finally:
+        await state.close()
+    with pytest.raises(StateUnavailable):
+        await state.session("s29-0", 30)
 
 
 async def test_revocations_are_seen_by_all_and_told_once(

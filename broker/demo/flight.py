@@ -45,6 +45,8 @@ _GOES_ON: Final = 0.4
 _LONG: Final = 0.3
 _NAMED: Final = 0.1
 _LONGEST_TALK: Final = 24
+_CACHING: Final = ["gpt-4o-mini", "gpt-4o", "gemini-1.5-flash", "gemini-2.0-flash"]
+"""Models that prompts can lie warm at."""
 
 
 class _Flown:
@@ -83,9 +85,13 @@ async def fly(n: int, seed: int) -> dict[str, Any]:
                 tally = await _settled(store, ids)
                 n_explained, sessions = await _explained(store, ids)
                 n_aside_found = len(await decisions(store, aside))
+                stored = {record.decision_id for record in await decisions(store, ids)}
             return {
                 **msgspec.to_builtins(tally),
                 "explained": n_explained,
+                "missing_s_after_kill": [
+                    round(flown.at_s[i] - flown.killed_at_s, 3) for i in ids if i not in stored
+                ],
                 "set_aside": len(aside),
                 "set_aside_found": n_aside_found,
                 "requests_failed": flown.n_failed,
@@ -175,6 +181,8 @@ async def _ask(url: str, http: aiohttp.ClientSession, flown: _Flown, rng: random
     if rng.random() < _NAMED:
         sla["session"] = f"flight-{rng.randrange(50)}"
     body["messages"] = [*talk, {"role": "user", "content": question}]
+    if talk and talk[0]["role"] == "system":
+        body["models"] = _CACHING
     only = rng.random() < 0.5
     path = "/v1/auctions" if only else "/v1/chat/completions"
     try:

@@ -5,7 +5,7 @@ RUN := .venv/bin/python -m
 export UV_PYTHON_DOWNLOADS := never
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: demo up test check bench compat storm flight replay clean replay-feeds
+.PHONY: demo up test check bench compat storm flight replay scale clean replay-feeds
 
 .venv/.ready: pyproject.toml uv.lock
 	@test -x $(UV) || $(PYTHON) -m pip install -q --disable-pip-version-check --target .uv uv
@@ -36,6 +36,9 @@ storm: .venv/.ready  ## three sellers, the cheapest broken in every way we know
 
 flight: .venv/.ready  ## 10,000 decisions on a moving market, a gateway killed, all made again
 	@$(RUN) broker.demo.flight $(ARGS)
+
+scale: .venv/.ready  ## 100 M attempts loaded (some 20 min, 10 GB), every report timed
+	@$(RUN) tests.scale --attempts 100000000 $(ARGS)
 
 replay: .venv/.ready  ## policies side by side, on real markets
 	@$(RUN) analytics.replay --data ../shared/data $(ARGS)

@@ -29,7 +29,7 @@ from analytics.errors import StoreDiffers, StoreRejected, StoreUnavailable
 from analytics.rows import Place, canonical, columns, kept_whole, splice, table_of, whole
 from analytics.store import Store, Value
 from feeds.batch import Batch
-from feeds.topics import DEAD, VIEWS, Topic
+from feeds.topics import DEAD, PROMPTS, VIEWS, Topic
 
 logger = logging.getLogger(__name__)
 
@@ -72,7 +72,7 @@ _FEED: Final[dict[str, Value]] = {
 _QUORUM: Final[dict[str, Value]] = {"insert_quorum": "auto", "insert_quorum_parallel": 0}
 _SEQUENTIAL: Final[dict[str, Value]] = {"select_sequential_consistency": 1}
 _COLUMNS_DIFFER: Final = 20
-_NOT_FED: Final = frozenset({VIEWS.name, DEAD.name})
+_NOT_FED: Final = frozenset({VIEWS.name, DEAD.name, PROMPTS.name})
 
 # Values are bound by the server, and so are names of databases and tables.
 _NEWEST: Final = """

@@ -12,7 +12,7 @@ import sys
 import tempfile
 from collections.abc import Coroutine
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, NoReturn
 
 import msgspec
 import typer
@@ -186,9 +186,7 @@ def sql(
             if not sql_shell.run_shell(client, fmt, lines, console) and not sys.stdin.isatty():
                 raise typer.Exit(2)
     except MarketError as error:
-        remedy = f"; {error.remedy}" if isinstance(error, BadRequest) and error.remedy else ""
-        _console.print(f"{error}{remedy}", style="red", highlight=False, markup=False)
-        raise typer.Exit(2) from error
+        _fail(error)
 
 
 @app.command(
@@ -203,6 +201,67 @@ def replay(context: typer.Context) -> None:
     from analytics.replay.cli import main as replay_main
 
     raise typer.Exit(replay_main(context.args))
+
+
+@app.command()
+def forget(
+    tenant: Annotated[str, typer.Option(help="Forget all that this tenant asked.")] = "",
+    session: Annotated[str, typer.Option(help="Forget one session, by its id (s_…).")] = "",
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask whether to.")] = False,
+    config: ConfigOption = None,
+    json: JsonOption = False,
+) -> None:
+    """Remove a tenant's or a session's history, and count what is left."""
+    from broker import forget_command
+
+    settings = settings_from(config)
+    try:
+        found = run(forget_command.found(settings, tenant=tenant, session=session))
+        if not yes and not json:
+            n_tables = sum(map(bool, found.values()))
+            asking = f"{sum(found.values()):,} rows in {n_tables} tables. Remove them?"
+            typer.confirm(asking, abort=True)
+        told = run(forget_command.run(settings, tenant=tenant, session=session))
+    except MarketError as error:
+        _fail(error)
+    if json:
+        print_json(told)
+    else:
+        Console().print(forget_command.in_words(told), highlight=False)
+    if not told.forgotten:
+        _console.print("rows came in meanwhile: revoke the keys, then run it again", style="red")
+        raise typer.Exit(1)
+
+
+@app.command()
+def prompt(
+    decision: Annotated[str, typer.Argument(help="Its id, from x-broker-decision.")],
+    config: ConfigOption = None,
+) -> None:
+    """The kept prompt of a decision, opened with the keys of the configuration."""
+    from broker import forget_command
+
+    settings = settings_from(config)
+    try:
+        found = run(forget_command.prompt_of(settings, decision))
+    except MarketError as error:
+        _fail(error)
+    sys.stdout.buffer.write(found.body + b"\n")
+
+
+@app.command(name="prompt-key")
+def prompt_key() -> None:
+    """A fresh key for [privacy] prompt_keys."""
+    from broker.vault import new_prompt_key
+
+    typer.echo(new_prompt_key())
+
+
+def _fail(error: MarketError) -> NoReturn:
+    """End with what is wrong and what to do about it."""
+    remedy = f"; {error.remedy}" if isinstance(error, BadRequest) and error.remedy else ""
+    _console.print(f"{error}{remedy}", style="red", highlight=False, markup=False)
+    raise typer.Exit(2) from error
 
 
 @app.command()

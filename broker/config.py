@@ -23,6 +23,7 @@ from broker.public_port import PortSettings
 from broker.response_cache import CacheSettings
 from broker.shared_state import StateSettings
 from broker.tracing import OtelSettings
+from broker.vault import PrivacySettings
 from broker.verify.webhook import VerifySettings
 from feeds.estimate import EstimateSettings
 from feeds.feed import FeedSettings
@@ -113,6 +114,7 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     feeds: FeedSettings = field(default_factory=FeedSettings)
     state: StateSettings = field(default_factory=StateSettings)
     metrics: MetricsSettings = field(default_factory=MetricsSettings)
+    privacy: PrivacySettings = field(default_factory=PrivacySettings)
     otel: OtelSettings = field(default_factory=OtelSettings)
     cache: CacheSettings = field(default_factory=CacheSettings)
     verify: VerifySettings = field(default_factory=VerifySettings)
@@ -163,6 +165,7 @@ def masked(settings: Settings) -> dict[str, Any]:
     if "@" in shown["state"]["url"]:
         shown["state"]["url"] = MASK
     shown["otel"]["headers"] = dict.fromkeys(shown["otel"]["headers"], MASK)
+    shown["privacy"]["prompt_keys"] = [MASK] * len(shown["privacy"]["prompt_keys"])
     shown["provider_keys"] = dict.fromkeys(shown["provider_keys"], MASK)
     return shown
 

@@ -20,7 +20,9 @@ the `async with`, ends the seller's call at once.
 from __future__ import annotations
 
 import asyncio
+import itertools
 import random
+import secrets
 from collections.abc import Callable, Mapping
 
 from bidding.errors import BadRequest
@@ -76,6 +78,9 @@ class Dispatcher:
         on_headers: Callable[[str, Mapping[str, str]], None] = lambda _o, _h: None,
     ) -> None:
         self._upstream = upstream
+        # Numbers in order take a tenth of the room that random ones do, in a history of millions.
+        self._boot = secrets.token_hex(5)
+        self._numbers = itertools.count()
         self._seats = seats
         self._clock = clock
         self._on_attempt = on_attempt
@@ -176,6 +181,7 @@ class Dispatcher:
             order,
             seat,
             dialect_of(seat, order.request),
+            attempt_id=f"{self._boot}-{next(self._numbers):x}",
             n=len(order.attempts) + 1 + (1 if hedge else 0),
             n_inflight=n_inflight,
             hedge=hedge,

@@ -26,6 +26,7 @@ from broker.shared_state import SharedState
 from broker.telemetry import Intake
 from broker.tenancy import Tenancy
 from broker.tracing import Tracing
+from broker.vault import vault_of
 from broker.verify.checker import Checker
 from broker.verify.judge import Judge
 from broker.verify.webhook import Webhooks
@@ -80,6 +81,7 @@ class GatewayState:
             lambda: market_body(market, clock.now_us()), lambda: clock.monotonic_ns() * 1e-9
         )
         self.draining = False
+        self.vault = vault_of(settings.privacy, clock)
         #: Set by the composition root where traces are wanted.
         self.tracing: Tracing | None = None
 

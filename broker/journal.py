@@ -16,10 +16,11 @@ from feeds.records import (
     DeadRecord,
     DecisionRecord,
     FeedbackRecord,
+    PromptRecord,
     ViewRecord,
 )
 from feeds.spool import Spool
-from feeds.topics import ATTEMPTS, CATALOGUE, DEAD, DECISIONS, FEEDBACK, VIEWS
+from feeds.topics import ATTEMPTS, CATALOGUE, DEAD, DECISIONS, FEEDBACK, PROMPTS, VIEWS
 
 
 class Journal:
@@ -68,6 +69,12 @@ class Journal:
     def view(self, record: ViewRecord) -> None:
         """A view has been read by a decision for the first time."""
         self._spool.put(VIEWS, record)
+
+    def prompt(self, record: PromptRecord | None) -> None:
+        """A sealed prompt; None: it was too large to be kept."""
+        self._metrics.prompts.labels("too_large" if record is None else "kept").inc()
+        if record is not None:
+            self._spool.put(PROMPTS, record)
 
     def catalogue(self, record: CatalogueRecord) -> None:
         """What this gateway sells, before anything is bought."""

@@ -115,6 +115,12 @@ class Metrics:
             ["source"],
             registry=registry,
         )
+        self.prompts = Counter(
+            "broker_prompts_total",
+            "Requests of tenants whose prompts are kept sealed.",
+            ["verdict"],
+            registry=registry,
+        )
         self.spool_waiting = Gauge(
             "broker_spool_waiting", "Records owed to the log.", registry=registry
         )

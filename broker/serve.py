@@ -164,6 +164,9 @@ class RequestLine:
         if trace is not None:
             flying.order.trace = trace
             trace.decided(request, flying.record, flying.decided_ns - started_ns)
+        vault = self._state.vault
+        if vault is not None and vault.keeps(caller.tenant):
+            self._state.journal.prompt(vault.seal(flying.record, body))
         if verify is not None:
             return await self._checked(http, flying, surface, verify)
         if request.stream:

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Annotated, Final, Literal, Protocol
 
+import msgspec
 from msgspec import Meta, Struct
 
 from bidding.errors import MarketError
@@ -106,6 +107,21 @@ def fits(take: Take, slots: Sequence[tuple[int, int]], now_us: int) -> Taken:
     return Taken(False, left, WINDOW_SLOTS * SLOT_US * 1e-6)
 
 
+def session_in(value: bytes) -> str:
+    """The session that a kept step is of; "" where it cannot be read.
+
+    Examples
+    --------
+    >>> session_in(msgspec.msgpack.encode(["s_1", 3]))
+    's_1'
+    """
+    try:
+        fields = msgspec.msgpack.decode(value)
+    except msgspec.DecodeError:
+        return ""
+    return fields[0] if isinstance(fields, list) and isinstance(fields[0], str) else ""
+
+
 class SharedState(Protocol):
     """What a backend offers. Every method may raise `StateUnavailable`."""
 
@@ -134,6 +150,10 @@ class SharedState(Protocol):
     async def session(self, key: str, now_us: int) -> bytes | None: ...
 
     async def keep_sessions(self, sessions: Sequence[tuple[str, bytes]], now_us: int) -> None: ...
+
+    async def forget_sessions(self, sessions: frozenset[str]) -> int:
+        """Drop every step of these sessions; how many there were."""
+        ...
 
     async def revoke(self, key_id: str, at_us: int, by: str) -> None:
         """Note a key as revoked, and that the log has not been told."""

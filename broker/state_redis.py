@@ -22,6 +22,7 @@ from broker.shared_state import (
     Taken,
     Wanted,
     fits,
+    session_in,
 )
 
 _CONNECTIONS: Final = 32
@@ -169,6 +170,14 @@ class RedisState:
         for key, value in sessions:
             pipe.set(f"{self._prefix}session:{key}", value, px=ttl_ms)
         await self._asked(pipe.execute())
+
+    async def forget_sessions(self, sessions: frozenset[str]) -> int:
+        n = 0
+        async for name in self._redis.scan_iter(f"{self._prefix}session:*", count=1000):
+            value = await self._asked(self._redis.get(name))
+            if value is not None and session_in(value) in sessions:
+                n += await self._asked(self._redis.delete(name))
+        return n
 
     async def revoke(self, key_id: str, at_us: int, by: str) -> None:
         if await self._asked(self._redis.hsetnx(f"{self._prefix}revoked", key_id, at_us)):

@@ -28,6 +28,7 @@ from broker.shared_state import (
     Taken,
     Wanted,
     fits,
+    session_in,
 )
 
 T = TypeVar("T")
@@ -141,6 +142,15 @@ class SqliteState:
                     )
 
         await self._do(keep)
+
+    async def forget_sessions(self, sessions: frozenset[str]) -> int:
+        def forget(db: sqlite3.Connection) -> int:
+            rows = db.execute("SELECT key, value FROM session").fetchall()
+            mine = [(key,) for key, value in rows if session_in(bytes(value)) in sessions]
+            db.executemany("DELETE FROM session WHERE key = ?", mine)
+            return len(mine)
+
+        return await self._do(forget)
 
     async def revoke(self, key_id: str, at_us: int, by: str) -> None:
         await self._do(

@@ -3,7 +3,7 @@
 The tag `kind` is `name/version`. New fields get defaults and old ones keep their type, so old
 readers ignore what they do not know and new readers understand old records; a change that
 breaks this is a new version. Times are wall clock, µs since the epoch, UTC; money is whole
-nano-dollars. No record ever holds a prompt or an answer.
+nano-dollars. No record ever holds a prompt or an answer, but `PromptRecord` a sealed one.
 
 Every record names its writer (`gateway`, which is the writer's id, `boot` and `seq`), so that
 a loss is a query and never a guess.
@@ -389,6 +389,20 @@ class ViewRecord(Written, tag_field="kind", tag="view/1", kw_only=True):
     defaults: str = ""
 
 
+class PromptRecord(Written, tag_field="kind", tag="prompt/1", kw_only=True):
+    """A request as its app sent it, sealed (topic `market.prompts`, key decision).
+
+    Only of tenants whose operator chose to keep them. `body` is ciphertext, see `broker.vault`.
+    """
+
+    decision_id: str
+    tenant: str
+    at_us: TimestampUs
+    expires_at_us: TimestampUs
+    body: str
+    session: str = ""
+
+
 class ParamsRecord(Written, tag_field="kind", tag="params/1", kw_only=True):
     """A version of the live parameters (topic `control.params`, key scope, compacted)."""
 
@@ -501,6 +515,7 @@ Record = (
     | SeasonRecord
     | FeedRecord
     | ViewRecord
+    | PromptRecord
     | ParamsRecord
     | KeyRecord
     | CatalogueRecord

@@ -42,6 +42,7 @@ STATUS = _topic("market.status", "provider", r.StatusRecord, None)
 SOURCES = _topic("market.sources", "source", r.SourceRecord, None, partitions=1)
 SEASONS = _topic("market.seasons", "offer", r.SeasonRecord, None, partitions=1)
 FEEDS = _topic("market.feeds", "feed", r.FeedRecord, None, partitions=1)
+PROMPTS = _topic("market.prompts", "decision_id", r.PromptRecord, DAY_S)
 PARAMS = _topic("control.params", "scope", r.ParamsRecord, None, partitions=1)
 KEYS = _topic("control.keys", "key_id", r.KeyRecord, None, partitions=1)
 CATALOGUE = _topic("control.catalogue", "key", r.CatalogueRecord, None, partitions=1)
@@ -59,6 +60,7 @@ TOPICS: Final[tuple[Topic, ...]] = (
     SOURCES,
     SEASONS,
     FEEDS,
+    PROMPTS,
     PARAMS,
     KEYS,
     CATALOGUE,

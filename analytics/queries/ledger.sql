@@ -2,14 +2,23 @@
 -- Grain: one row per start of a writer. Its records carry a running number over all topics.
 -- Cost: writer's three columns of attempts, decisions, feedback and views of the period. At the
 --   period's edges records not yet written, or written before, are not missed: gaps are inside.
+--   Rows that were forgotten (`broker forget`) are not missed either.
 -- Param: since DateTime = 24h | from when
 -- Param: until DateTime = now | up to when
+SELECT
+    w.gateway AS gateway, w.boot AS boot,
+    w.stored AS stored,
+    w.different AS different,
+    w.stored - w.different AS duplicated,
+    greatest(0, w.gaps - toInt64(f.n)) AS missing,
+    w.last_at AS last_at
+FROM
+(
 SELECT
     gateway, boot,
     count() AS stored,
     uniqExact(seq) AS different,
-    stored - different AS duplicated,
-    toInt64(max(seq)) - toInt64(min(seq)) + 1 - toInt64(different) AS missing,
+    toInt64(max(seq)) - toInt64(min(seq)) + 1 - toInt64(different) AS gaps,
     max(at) AS last_at
 FROM
 (
@@ -26,4 +35,9 @@ FROM
     WHERE at >= {since:DateTime} AND at < {until:DateTime} AND boot != ''
 )
 GROUP BY gateway, boot
+) AS w
+LEFT JOIN
+(
+    SELECT gateway, boot, sum(n) AS n FROM market.forgettings GROUP BY gateway, boot
+) AS f ON f.gateway = w.gateway AND f.boot = w.boot
 ORDER BY duplicated DESC, missing DESC, gateway, boot

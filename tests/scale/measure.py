@@ -1,0 +1,80 @@
+"""What every report takes on a loaded store, as the analyst: time at p95, rows and bytes read."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from datetime import UTC, datetime
+from typing import Any, Final
+
+from clickhouse_connect.driver.client import Client
+from msgspec import Struct
+
+from analytics import reports
+from analytics.migrate import qualified
+from analytics.store import Store, StoreSettings
+
+RUNS: Final = 20
+_SIZES: Final = """
+SELECT table, sum(rows), sum(data_compressed_bytes), sum(bytes_on_disk) FROM system.parts
+WHERE active AND database = {raw:String} GROUP BY table ORDER BY table
+"""
+_COLUMNS: Final = """
+SELECT column, sum(column_data_compressed_bytes) AS bytes FROM system.parts_columns
+WHERE active AND database = {raw:String} AND table = 'attempts' GROUP BY column ORDER BY bytes DESC
+"""
+
+
+class Timed(Struct, frozen=True):
+    """One report: p50 and p95 of its runs, and what one of them read."""
+
+    name: str
+    p50_ms: float
+    p95_ms: float
+    rows_read: int
+    bytes_read: int
+    rows: int
+
+
+def timed(client: Client, settings: StoreSettings, name: str, given: dict[str, Any]) -> Timed:
+    """Run a report `RUNS` times."""
+    asked = reports.report(name)
+    sql = qualified(asked.sql, settings)
+    taken, found = [], None
+    for _ in range(RUNS):
+        values = reports.bind(asked, given, datetime.now(UTC))
+        begun_s = time.perf_counter()
+        found = client.query(sql, parameters=values)
+        taken.append((time.perf_counter() - begun_s) * 1e3)
+    assert found is not None
+    taken.sort()
+    return Timed(
+        name=name,
+        p50_ms=taken[len(taken) // 2],
+        p95_ms=taken[min(round(0.95 * len(taken)), len(taken) - 1)],
+        rows_read=int(found.summary.get("read_rows", 0)),
+        bytes_read=int(found.summary.get("read_bytes", 0)),
+        rows=found.row_count,
+    )
+
+
+async def every_report(client: Client, store: Store, decision_id: str, offer: str) -> list[Timed]:
+    """Every report with its default parameters."""
+    needed = {"decision_id": decision_id, "offer": offer}
+    found = []
+    for report in reports.list_reports():
+        given = {p.name: needed[p.name] for p in report.parameters if p.default is None}
+        found.append(await asyncio.to_thread(timed, client, store.settings, report.name, given))
+    return found
+
+
+async def sizes(store: Store) -> dict[str, tuple[int, int, int]]:
+    """Rows, compressed bytes and bytes on disk, by table."""
+    answer = await store.query(_SIZES, {"raw": store.settings.raw})
+    return {table: (rows, data, disk) for table, rows, data, disk in answer.rows}
+
+
+async def columns_of_attempts(store: Store) -> dict[str, int]:
+    """Compressed bytes of each column of the attempts."""
+    answer = await store.query(_COLUMNS, {"raw": store.settings.raw})
+    return dict(answer.rows)

@@ -24,7 +24,7 @@ WAIT_S: Final = 15.0
 _EMPTY_DECISION: Final = (
     "decision_id = '', tenant = '', task = '', sla_class = '', session = '', sla = '',"
     " features = [], candidates = [], ranked = [], incumbent = '', winner = '',"
-    " delivered_offer = '', seed = 0"
+    " delivered_offer = '', seed = 0, cached_from = '', verdicts = []"
 )
 
 

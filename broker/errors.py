@@ -100,10 +100,14 @@ class SellersFailed(GatewayError):
 class CheckFailed(GatewayError):
     """No answer passed the checks of `sla.verify`; `ends` are (offer, check that it failed)."""
 
-    def __init__(self, ends: list[tuple[str, str]]) -> None:
+    def __init__(
+        self, ends: list[tuple[str, str]], *, decision_id: str = "", spent_usd: float = 0.0
+    ) -> None:
         tried = ", ".join(f"{offer}: {check}" for offer, check in ends)
         super().__init__(f"no answer passed its check ({tried})")
         self.ends = ends
+        self.decision_id = decision_id
+        self.spent_usd = spent_usd
 
 
 class DeadlineExceeded(GatewayError):
@@ -417,6 +421,8 @@ def body_for(error: BaseException, **extra: Any) -> dict[str, Any]:
         extra["attempts"] = [{"offer": o, "failure": f} for o, f in error.ends]
     elif isinstance(error, CheckFailed):
         extra["answers"] = [{"offer": o, "check": c} for o, c in error.ends]
+        extra["decision_id"] = error.decision_id
+        extra["spent_usd"] = error.spent_usd
     detail = {
         "message": message,
         "type": answer.type,

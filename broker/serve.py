@@ -383,7 +383,11 @@ class RequestLine:
             settled = self._settle(flying, None)
             self._score(flying, verify)
         if settled.delivered_offer is None:
-            raise CheckFailed([(v.offer, v.check) for v in record.verdicts])
+            raise CheckFailed(
+                [(v.offer, v.check) for v in record.verdicts],
+                decision_id=record.decision_id,
+                spent_usd=usd_from_nusd(settled.cost_nusd),
+            )
         delivery, answer = checked.delivery, checked.answer
         if checked.word == "passed":
             self._keep(flying, delivery, answer)

@@ -141,6 +141,10 @@ async def test_when_nobody_passes_the_app_chooses_and_bounds_hold(tmp_path: Path
         )
         assert (none.status, none.body["error"]["code"]) == (422, "check_failed")
         assert len(none.body["error"]["answers"]) == 3
+        spent_usd = none.body["error"]["spent_usd"]
+        told = (await market.get(key, f"/v1/decisions/{none.body['error']['decision_id']}")).body
+        assert told["delivered"]["cost_usd"] == pytest.approx(spent_usd)
+        assert spent_usd > 0
         two = await market.ask(
             key, QUESTION, response_format=form, **asked(check | {"most_answers": 2})
         )

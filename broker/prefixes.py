@@ -20,6 +20,7 @@ from broker.wire.neutral import Image, Message, Part, Text, Thinking, Tool, Tool
 _WHOLE: Final = 16_384
 _EDGE: Final = 4_096
 _KEPT: Final = 8
+_IMAGE_SIZE: Final = 3_000
 _MOST_SIZE: Final = 2**32 - 1
 
 
@@ -78,7 +79,7 @@ def prefixes_of(messages: Sequence[Message], seed: str) -> Prefixes:
         told: list[str] = [message.role]
         for part in message.parts:
             if type(part) is Text:
-                told.append(_short(part.text))
+                told.append(_short("t", part.text))
                 size += len(part.text)
             elif isinstance(part, Thinking):
                 n_reasoning += part.signature is not None or part.redacted is not None
@@ -109,24 +110,25 @@ def tools_mark(tools: Sequence[Tool]) -> bytes:
     return made.digest()[:16]
 
 
-def _short(text: str) -> str:
+def _short(kind: str, text: str) -> str:
+    """A text, of a kind and a length, so that no two lists of them read the same."""
     if len(text) <= _WHOLE:
-        return text
-    return f"{len(text)}:{text[:_EDGE]}\x1e{text[-_EDGE:]}"
+        return f"{kind}{len(text)}:{text}"
+    return f"{kind}{len(text)}:{text[:_EDGE]}\x1e{text[-_EDGE:]}"
 
 
 def _tell(part: Part, told: list[str]) -> int:
     """Put what identifies a part into `told`; its size."""
     if isinstance(part, ToolCall):
-        told += [part.id, part.name, _short(part.arguments)]
+        told += [_short("i", part.id), _short("n", part.name), _short("a", part.arguments)]
         return len(part.name) + len(part.arguments)
     if isinstance(part, ToolResult):
-        told.append(part.call_id)
+        told.append(_short(f"r{len(part.parts)}.", part.call_id))
         return sum(_tell(p, told) for p in part.parts)
     if isinstance(part, Image):
-        told.append(_short(part.url or part.data or ""))
-        return 3_000
+        told.append(_short("p", part.url or part.data or ""))
+        return _IMAGE_SIZE
     if isinstance(part, Text):
-        told.append(_short(part.text))
+        told.append(_short("t", part.text))
         return len(part.text)
     return 0

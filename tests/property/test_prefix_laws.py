@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from broker.prefixes import prefixes_of
@@ -33,7 +33,12 @@ def test_what_goes_on_names_the_request_it_goes_on_from(
     assert list(later.sizes) == sorted(later.sizes)
 
 
+EMPTY = (Text(""), Text(""))
+
+
 @given(TALKS, TALKS)
+@example([Message("user", EMPTY)], [Message("user", (ToolResult("", EMPTY[:1]),))])
+@example([Message("user", (Text("a\x1ft1:b"),))], [Message("user", (Text("a"), Text("b")))])
 def test_different_words_have_different_names(a: list[Message], b: list[Message]) -> None:
     def told(talk: list[Message]) -> list[object]:
         return [(m.role, [p.text if isinstance(p, Text) else p for p in m.parts]) for m in talk]

@@ -101,10 +101,12 @@ class Appraiser:
         self.n_repeated = 0
 
     def steer(self, params: Params) -> None:
-        """Go on under other params: class prices move by them from now on."""
+        """Go on under other params; every skill may look different by them."""
         self.params = params
         for task in self._tasks.values():
+            task.tokens.steer(params.tokens)
             task.pricer.params = params.pacing
+        self._changed.update(self._tasks)
 
     def fold_decision(self, settled: Settled, position: Position) -> None:
         """Take in a settled decision."""

@@ -54,6 +54,13 @@ class Quoter:
         """Offers known, in row order."""
         return list(self._rows)
 
+    def steer(self, params: Params) -> None:
+        """Go on under other params; every quote may look different by them."""
+        self.latency.steer(params.latency)
+        self.reliability.steer(params.reliability)
+        self.hearsay.params = params.trust
+        self._changed.update(range(len(self._positions)))
+
     def fold(self, outcomes: Sequence[Outcome], positions: Sequence[Position]) -> None:
         """Take in attempts with their places on the log, in log order."""
         rows: list[int] = []

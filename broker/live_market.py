@@ -34,13 +34,13 @@ from feeds.booking import BOOKED, take
 from feeds.clock import Clock
 from feeds.compacted import Follower
 from feeds.kafka import KafkaSettings
+from feeds.live_params import newer
 from feeds.records import KeyRecord, ParamsRecord, QuoteRecord, Record, SourceRecord
 from feeds.topics import FEEDS, KEYS, PARAMS, SOURCES, STATUS
 from feeds.views import Made, ViewLog
 
 logger = logging.getLogger(__name__)
 
-GLOBAL_SCOPE = "global"
 _WARM_SLICE_NS = 500_000
 
 
@@ -104,7 +104,7 @@ class LiveMarket:
             self._metrics.quotes.inc()
         if isinstance(record, KeyRecord):
             self.keys.apply(record)
-        elif isinstance(record, ParamsRecord) and record.scope == GLOBAL_SCOPE:
+        elif isinstance(record, ParamsRecord):
             self._apply_params(record)
         elif isinstance(record, SourceRecord):
             self._hear(record)
@@ -209,14 +209,10 @@ class LiveMarket:
         return view, self.views.made(view.number, view.at_us, overlay)
 
     def _apply_params(self, record: ParamsRecord) -> None:
-        if record.version <= self.params.version:
-            return
-        try:
-            params = msgspec.json.decode(record.params, type=Params)
-        except msgspec.DecodeError as error:
-            logger.error("params version %d refused, the old stay: %s", record.version, error)
-            return
-        self.params = msgspec.structs.replace(params, version=record.version)
+        params = newer(self.params, record)
+        if params is not None:
+            self.params = params
+            self.overlay.steer(params.reliability.circuit)
 
     def _now_s(self) -> float:
         return self._clock.monotonic_ns() * 1e-9

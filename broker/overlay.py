@@ -41,6 +41,11 @@ class Overlay:
         limits = {p.id: p.limit_concurrency for p in catalogue.providers}
         self._limit = np.array([limits[p] for p in offers.provider_ids], dtype=np.float64)
 
+    def steer(self, params: CircuitParams) -> None:
+        """Go on under other params."""
+        self._by_offer.steer(params)
+        self._by_provider.steer(params)
+
     def sent(self, offer: str, now_s: float) -> bool:
         """Note a call sent; whether what is blocked may have changed (a probe was spent)."""
         row = self._offers.row_of[offer]

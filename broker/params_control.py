@@ -22,11 +22,11 @@ from bidding.params_change import differences, with_changes
 from bidding.quote import Position
 from broker.auth import KeyRing
 from broker.errors import NotFound, NotReady, ParamsConflict, ParamsNotRecorded
-from broker.live_market import GLOBAL_SCOPE
 from feeds.clock import Clock
 from feeds.compacted import Follower, latest
 from feeds.errors import FeedError
 from feeds.kafka import KafkaSettings
+from feeds.live_params import GLOBAL_SCOPE
 from feeds.producer import LogProducer
 from feeds.records import KeyRecord, ParamsRecord, Record
 from feeds.topics import KEYS, PARAMS

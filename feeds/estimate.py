@@ -29,6 +29,7 @@ from feeds.compacted import Follower, latest
 from feeds.dead_letter import DeadLetters, DeadLetterSettings
 from feeds.errors import LogUnavailable
 from feeds.kafka import KafkaSettings, Partition
+from feeds.live_params import newer
 from feeds.pipeline import Pipeline, PipelineSettings, Span, Start
 from feeds.producer import LogProducer
 from feeds.records import (
@@ -37,6 +38,7 @@ from feeds.records import (
     DeadRecord,
     DecisionRecord,
     FeedbackRecord,
+    ParamsRecord,
     QuoteRecord,
     Record,
     SeasonRecord,
@@ -51,6 +53,7 @@ from feeds.topics import (
     DECISIONS,
     FEEDBACK,
     FEEDS,
+    PARAMS,
     QUOTES,
     SEASONS,
     SKILLS,
@@ -87,6 +90,7 @@ class Estimation:
         self._settings = settings
         self._kafka = kafka
         self._clock = clock
+        self.params = params or Params()
         self.quoter = Quoter(params)
         self.appraiser = Appraiser(catalogue, params)
         self._producer = LogProducer(kafka)
@@ -97,7 +101,8 @@ class Estimation:
         self._mutes: list[Written] = []
         self._incidents = IncidentsActing(catalogue)
         self._act_at_us = 0
-        self._follower = Follower(kafka, [SOURCES, SEASONS, STATUS, FEEDS], self._hear)
+        self._follower = Follower(kafka, [SOURCES, SEASONS, STATUS, FEEDS, PARAMS], self._hear)
+        self._stopping = asyncio.Event()
         self.pipeline = Pipeline(
             kafka,
             [ATTEMPTS, DECISIONS, FEEDBACK],
@@ -118,7 +123,7 @@ class Estimation:
         """
         async with self._producer:
             tick = asyncio.create_task(self._tick())
-            reading = asyncio.create_task(self.pipeline.run())
+            reading = asyncio.create_task(self._read())
             hearing = asyncio.create_task(self._follower.run())
             try:
                 await asyncio.wait({tick, reading, hearing}, return_when=asyncio.FIRST_COMPLETED)
@@ -132,7 +137,19 @@ class Estimation:
 
     def stop(self) -> None:
         """Finish what has begun, publish it, and end."""
+        self._stopping.set()
         self.pipeline.stop()
+
+    async def _read(self) -> None:
+        """Read facts once it is known by which params they are to be read."""
+        known = asyncio.create_task(self._follower.caught_up.wait())
+        stopping = asyncio.create_task(self._stopping.wait())
+        try:
+            await asyncio.wait({known, stopping}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            known.cancel()
+            stopping.cancel()
+        await self.pipeline.run()
 
     async def assign(self, log: str, spans: Mapping[Partition, Span]) -> Mapping[Partition, Start]:
         """Take up every newer state that was published; the group's offset says where to read on.
@@ -253,11 +270,18 @@ class Estimation:
         self._known_at_us.update((k.task, now_us) for k in skills if isinstance(k, SkillRecord))
 
     def _hear(self, key: str, record: Record | None, position: Position) -> None:
-        """Take in what is said of a source, by any estimator or by ops, and of the hours."""
+        """Take in what is said of a source, of the hours, of incidents, and the params in force."""
         if isinstance(record, SourceRecord):
             self.quoter.hearsay.mute(record.mute())
         elif isinstance(record, SeasonRecord):
             self.quoter.set_season(record.offer, record.seasons()[0])
+        elif isinstance(record, ParamsRecord):
+            params = newer(self.params, record)
+            if params is not None:
+                self.params = params
+                self.quoter.steer(params)
+                self.appraiser.steer(params)
+                logger.info("params version %d steer the estimators", params.version)
         elif self._incidents.take(record):
             self._act_at_us = 0
 

@@ -255,6 +255,12 @@ class CircuitBreakers:
         self.blocked_until_s = np.append(self.blocked_until_s, np.full(missing, _NEVER_S))
         self.is_open = np.append(self.is_open, np.zeros(missing, dtype=np.bool_))
 
+    def steer(self, params: CircuitParams) -> None:
+        """Go on under other params; what stands open stays so until its time."""
+        self.params = params
+        for circuit in self.circuits:
+            circuit.params = params
+
     def may_send(self, now_s: float) -> Bools:
         """Which rows may be sent a call now: closed, or half open with a probe to spare."""
         mask: Bools = self.blocked_until_s <= now_s

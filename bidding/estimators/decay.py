@@ -234,6 +234,25 @@ class DecayedSums:
         age = tau_s / self.half_life_s - HALF_LIVES_PER_CELL * self.cell[rows]
         return self.sums[:, rows] * np.exp2(-np.minimum(age, 2000.0))
 
+    def retune(self, half_life_s: float, tau_s: Floats) -> None:
+        """Forget at another rate from `tau_s`, (n_rows,), on; what is held there stays."""
+        if half_life_s == self.half_life_s:
+            return
+        held = self.at(np.arange(len(tau_s)), tau_s)
+        self.half_life_s = half_life_s
+        self.cell = self.cells(tau_s)
+        self.sums = held * np.exp2(tau_s / half_life_s - HALF_LIVES_PER_CELL * self.cell)
+
+    def restore_from(
+        self, row: int, state: Sequence[float], half_life_s: float, tau: float
+    ) -> None:
+        """Restore a row that was kept with another half-life, and was at `tau` seconds then."""
+        kept = DecayedSums(self.n_sums, half_life_s)
+        kept.grow(1)
+        kept.restore(0, state)
+        kept.retune(self.half_life_s, np.array([tau]))
+        self.restore(row, kept.state(0))
+
     def state(self, row: int) -> list[float]:
         return [float(self.cell[row]), *self.sums[:, row].tolist()]
 
@@ -259,6 +278,29 @@ def split_state(
         parts.append([float(x) for x in state[at : at + size]])
         at += size
     return parts
+
+
+def kept_lives(usual: Sequence[float], lives: Sequence[float]) -> Sequence[float]:
+    """What a state says of the half-lives it was kept with: nothing where they are the usual."""
+    return () if tuple(lives) == tuple(usual) else lives
+
+
+def lives_of(
+    state: Sequence[float], size: int, usual: Sequence[float]
+) -> tuple[Sequence[float], Sequence[float]]:
+    """A state of `size` numbers without its half-lives, and those.
+
+    Raises
+    ------
+    BadState
+        One of them is not a time.
+    """
+    if len(state) != size + len(usual):
+        return state, usual
+    lives = state[size:]
+    if not all(0.0 < life < math.inf for life in lives):
+        raise BadState(f"half-lives {list(lives)} s")
+    return state[:size], lives
 
 
 def grown(array: NDArray[T], n_rows: int) -> NDArray[T]:

@@ -34,6 +34,8 @@ from bidding.estimators.decay import (
     Order,
     RowClock,
     grown,
+    kept_lives,
+    lives_of,
     split_state,
 )
 from bidding.estimators.latency_fold import MAX_MS, MIN_LOG_MS, Observations, observe
@@ -63,6 +65,7 @@ _SIGNS: Final = np.array([1, -1])[None, :, None]
 _CUSUM_UNIT: Final = 1024
 _MAX_LOG_MS: Final = math.log(MAX_MS)
 _N_REF: Final = 5
+_LIVES: Final = (LatencyParams().slow_half_life_s, LatencyParams().fast_half_life_s)
 _REF_MEAN, _REF_SD, _REF_SIZE, _REF_BUSY, _REF_N = range(_N_REF)
 
 
@@ -105,6 +108,15 @@ class LatencyEstimator:
         self.n_dirty = grown(self.n_dirty, n_rows)
         fresh = -1 - np.arange(len(self.group), self.n_rows, dtype=np.int64)
         self.group = np.concatenate([self.group, fresh])
+
+    def steer(self, params: LatencyParams) -> None:
+        """Go on under other params: what was learned stays, and is forgotten at their rates."""
+        present = self.clock.present_s()
+        for sums in (self.slow, self.residuals, self.promises):
+            sums.retune(params.slow_half_life_s, present)
+        self.fast.retune(params.fast_half_life_s, present)
+        self.params = params
+        self._prior = constant_prior(params)
 
     def set_group(self, row: int, group: int) -> None:
         """Say which offers resemble each other most: the same provider and model elsewhere."""
@@ -353,6 +365,7 @@ class LatencyEstimator:
             *self.cusum[:, :, row].ravel().astype(np.float64).tolist(),
             *self.run[:, :, :, row].ravel().tolist(),
             float(self.n_dirty[row]),
+            *kept_lives(_LIVES, (self.slow.half_life_s, self.fast.half_life_s)),
         ]
 
     def restore(self, row: int, state: Sequence[float]) -> None:
@@ -371,12 +384,14 @@ class LatencyEstimator:
             N_CHANNELS * 2 * N_RUN,
             1,
         ]
+        state, (slow_s, fast_s) = lives_of(state, sum(sizes), _LIVES)
         parts = split_state(self.name, self.version, state, sizes)
         self.clock.restore(row, parts[1])
-        self.slow.restore(row, parts[2])
-        self.fast.restore(row, parts[3])
-        self.residuals.restore(row, parts[4])
-        self.promises.restore(row, parts[5])
+        tau = float(self.clock.present_s()[row])
+        self.slow.restore_from(row, parts[2], slow_s, tau)
+        self.fast.restore_from(row, parts[3], fast_s, tau)
+        self.residuals.restore_from(row, parts[4], slow_s, tau)
+        self.promises.restore_from(row, parts[5], slow_s, tau)
         self.block[row] = int(parts[6][0])
         self.n_in_block[row] = int(parts[7][0])
         self.reference[:, :, row] = np.reshape(parts[8], (N_CHANNELS, _N_REF))

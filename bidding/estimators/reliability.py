@@ -33,6 +33,8 @@ from bidding.estimators.decay import (
     Order,
     RowClock,
     grown,
+    kept_lives,
+    lives_of,
     split_state,
 )
 from bidding.estimators.report import Report, Reports
@@ -102,6 +104,9 @@ class ReliabilityParams(Struct, frozen=True, kw_only=True, forbid_unknown_fields
     circuit: CircuitParams = field(default_factory=CircuitParams)
 
 
+_LIVES: Final = (ReliabilityParams().slow_half_life_s, ReliabilityParams().fast_half_life_s)
+
+
 class ReliabilityColumns(NamedTuple):
     """Reliability of each offer, arrays and lists of length n_rows.
 
@@ -140,6 +145,15 @@ class ReliabilityEstimator:
     @property
     def n_rows(self) -> int:
         return len(self.circuits)
+
+    def steer(self, params: ReliabilityParams) -> None:
+        """Go on under other params: what was learned stays, and is forgotten at their rates."""
+        present = self.clock.present_s()
+        self.slow.retune(params.slow_half_life_s, present)
+        self.fast.retune(params.fast_half_life_s, present)
+        for circuit in self.circuits:
+            circuit.params = params.circuit
+        self.params = params
 
     def grow(self, n_rows: int) -> None:
         """Make room for `n_rows` offers; new rows start from the prior, in market 0."""
@@ -285,6 +299,7 @@ class ReliabilityEstimator:
             *self.fast.state(row),
             *circuit.state(),
             *self.reports.state(row),
+            *kept_lives(_LIVES, (self.slow.half_life_s, self.fast.half_life_s)),
         ]
 
     def restore(self, row: int, state: Sequence[float]) -> None:
@@ -293,11 +308,13 @@ class ReliabilityEstimator:
         if len(state) == sum(sizes[:-1]) and state[0] == 1.0:
             # Version 1 knew no reports; all else is as it was.
             state = [float(self.version), *state[1:], *([0.0] * Reports.N_STATE)]
+        state, (slow_s, fast_s) = lives_of(state, sum(sizes), _LIVES)
         parts = split_state(self.name, self.version, state, sizes)
         _, clock, slow, fast, circuit, reports = parts
         self.clock.restore(row, clock)
-        self.slow.restore(row, slow)
-        self.fast.restore(row, fast)
+        tau = float(self.clock.present_s()[row])
+        self.slow.restore_from(row, slow, slow_s, tau)
+        self.fast.restore_from(row, fast, fast_s, tau)
         self.circuits[row].restore(circuit)
         self.reports.restore(row, reports)
         self.n_failed[row] = self.circuits[row].n_failed

@@ -29,6 +29,8 @@ from bidding.estimators.decay import (
     Order,
     RowClock,
     grown,
+    kept_lives,
+    lives_of,
     split_state,
 )
 
@@ -58,6 +60,9 @@ class TokenParams(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
     cut_log: Annotated[
         float, number(0, 3, "log", "how much longer than its limit a cut answer is taken to be")
     ] = 0.5
+
+
+_LIVES: Final = (TokenParams().half_life_s,)
 
 
 class AnswerBatch(NamedTuple):
@@ -95,6 +100,11 @@ class TokenTask:
         self.clock.grow(n_rows)
         self.sums.grow(n_rows)
         self.n_dirty = grown(self.n_dirty, n_rows)
+
+    def steer(self, params: TokenParams) -> None:
+        """Go on under other params: what was learned stays, and is forgotten at their rate."""
+        self.sums.retune(params.half_life_s, self.clock.present_s())
+        self.params = params
 
     def fold(self, batch: AnswerBatch) -> None:
         """Take in a batch of answers, in log order; lengths below 1 or absurd are counted out."""
@@ -152,14 +162,16 @@ class TokenTask:
             *self.clock.state(row),
             *self.sums.state(row),
             float(self.n_dirty[row]),
+            *kept_lives(_LIVES, (self.sums.half_life_s,)),
         ]
 
     def restore(self, row: int, state: Sequence[float]) -> None:
         """Replace the row's memory. Raises `BadState` on another version or shape."""
         sizes = [1, RowClock.N_STATE, 1 + _SUMS, 1]
+        state, (half_life_s,) = lives_of(state, sum(sizes), _LIVES)
         _, clock, sums, dirty = split_state(self.name, self.version, state, sizes)
         self.clock.restore(row, clock)
-        self.sums.restore(row, sums)
+        self.sums.restore_from(row, sums, half_life_s, float(self.clock.present_s()[row]))
         self.n_dirty[row] = dirty[0]
 
 

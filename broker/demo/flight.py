@@ -29,10 +29,10 @@ from bidding.market import PriceList
 from bidding.params import Params
 from broker.autopsy import autopsy
 from broker.explaining import Tally, explain_all
-from broker.live_market import GLOBAL_SCOPE
 from broker.recent import Flight
 from broker.up import Up
 from feeds.clock import SystemClock
+from feeds.live_params import GLOBAL_SCOPE
 from feeds.producer import LogProducer
 from feeds.records import ParamsRecord, PriceRecord
 from feeds.topics import PARAMS, PRICES

@@ -153,6 +153,11 @@ class ReliabilityEstimator:
         self.fast.retune(params.fast_half_life_s, present)
         for circuit in self.circuits:
             circuit.params = params.circuit
+        self.reports.steer(
+            weight_n=params.status_n,
+            memory_n=params.status_memory_n,
+            half_life_s=params.status_half_life_s,
+        )
         self.params = params
 
     def grow(self, n_rows: int) -> None:

@@ -53,15 +53,19 @@ class Reports:
     N_STATE: Final = 4
 
     def __init__(self, *, weight_n: float, memory_n: float, half_life_s: float) -> None:
-        self._weight_n = max(weight_n, 0.1)
-        self._memory_n = memory_n
-        self._half_life_s = half_life_s
+        self.steer(weight_n=weight_n, memory_n=memory_n, half_life_s=half_life_s)
         self.id: Floats = np.zeros(0)
         self.share: Floats = np.zeros(0)
         self.chance: Floats = np.zeros(0)
         self._failed: Floats = np.zeros(0)
         self._tried: Floats = np.zeros(0)
         self._at_s: Floats = np.zeros(0)
+
+    def steer(self, *, weight_n: float, memory_n: float, half_life_s: float) -> None:
+        """Judge reports by other numbers from now on."""
+        self._weight_n = max(weight_n, 0.1)
+        self._memory_n = memory_n
+        self._half_life_s = half_life_s
 
     def grow(self, n_rows: int) -> None:
         for name in ("id", "share", "chance", "_failed", "_tried", "_at_s"):

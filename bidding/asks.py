@@ -8,10 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import msgspec
 from msgspec import Struct
 
 from bidding.columns import Bools, PriceColumns, price_columns
-from bidding.market import PriceList
+from bidding.market import ContextTier, PriceList
 
 
 class Ask(Struct, frozen=True, kw_only=True):
@@ -71,17 +72,34 @@ class Asks:
 
 
 def _lower(listed: PriceList, asked: PriceList) -> PriceList:
-    """The list with each price that is asked for less; a cached token never above a fresh one."""
+    """The list with each price that is asked for less, in every tier of either."""
+    edges = sorted({t.above_input_tokens for t in (*listed.tiers, *asked.tiers)})
+    tiers = []
+    for edge in edges:
+        there = _each_lower(listed.for_prompt(edge + 1), asked.for_prompt(edge + 1))
+        tiers.append(
+            ContextTier(
+                above_input_tokens=edge,
+                input_nusd_per_mtok=there.input_nusd_per_mtok,
+                output_nusd_per_mtok=there.output_nusd_per_mtok,
+                cache_read_nusd_per_mtok=there.cache_read_nusd_per_mtok,
+            )
+        )
+    return msgspec.structs.replace(_each_lower(listed, asked), tiers=tuple(tiers))
+
+
+def _each_lower(listed: PriceList, asked: PriceList) -> PriceList:
+    """The lower of each price; a cached token never above a fresh one."""
     fresh = min(listed.input_nusd_per_mtok, asked.input_nusd_per_mtok)
     cached = [
         price
         for price in (listed.cache_read_nusd_per_mtok, asked.cache_read_nusd_per_mtok)
         if price is not None
     ]
-    return PriceList(
+    return msgspec.structs.replace(
+        listed,
         input_nusd_per_mtok=fresh,
         output_nusd_per_mtok=min(listed.output_nusd_per_mtok, asked.output_nusd_per_mtok),
         cache_read_nusd_per_mtok=min(*cached, fresh) if cached else None,
-        cache_write_nusd_per_mtok=listed.cache_write_nusd_per_mtok,
         request_nusd=min(listed.request_nusd, asked.request_nusd),
     )

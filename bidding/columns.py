@@ -6,6 +6,7 @@ masks rather than strings.
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -113,12 +114,36 @@ def _lacks(offer: Offer) -> Capability:
 
 @dataclass(frozen=True, slots=True)
 class PriceColumns:
-    """Prices per token (nusd), and per request; shape (n_offers,)."""
+    """Prices per token (nusd), and per request; shape (n_offers,).
+
+    `lists` are the price lists themselves. Where some have tiers, prompts fall into bands: `edges`
+    are the lengths above which any tier begins, ascending, and the columns are those of band 0,
+    the shortest prompts.
+    """
 
     input_nusd: Floats
     output_nusd: Floats
     cache_read_nusd: Floats
     request_nusd: Floats
+    lists: tuple[PriceList, ...] = ()
+    edges: tuple[int, ...] = ()
+    banded: dict[int, PriceColumns] = field(default_factory=dict, compare=False, repr=False)
+
+    def band(self, input_tokens: int) -> int:
+        """Which band a prompt of this length is in: how many edges it exceeds."""
+        return bisect_left(self.edges, input_tokens) if self.edges else 0
+
+    def of_band(self, band: int) -> PriceColumns:
+        """The prices for prompts of a band."""
+        if band <= 0 or not self.edges:
+            return self
+        band = min(band, len(self.edges))
+        known = self.banded.get(band)
+        if known is None:
+            longer = self.edges[band - 1] + 1
+            known = price_columns([p.for_prompt(longer) for p in self.lists])
+            self.banded[band] = known
+        return known
 
 
 def price_columns(prices: Sequence[PriceList]) -> PriceColumns:
@@ -135,4 +160,6 @@ def price_columns(prices: Sequence[PriceList]) -> PriceColumns:
         * per_token,
         cache_read_nusd=np.array(cached, dtype=np.float64) * per_token,
         request_nusd=np.array([p.request_nusd for p in prices], dtype=np.float64),
+        lists=tuple(prices),
+        edges=tuple(sorted({t.above_input_tokens for p in prices for t in p.tiers})),
     )

@@ -14,7 +14,7 @@ from bidding.view import MarketView
 
 _TYPICAL_TOKENS = 500.0
 
-KindKey = tuple[Sla, str, str, int, tuple[str, ...] | None, int | None, int, str, int]
+KindKey = tuple[Sla, str, str, int, tuple[str, ...] | None, int | None, int, int, str, int]
 RulesKey = tuple[float | None, float | None, int]
 OnTimeKey = tuple[float | None, float | None, int, float, str, int | None]
 
@@ -29,6 +29,7 @@ class Kind(NamedTuple):
     candidates: tuple[str, ...] | None
     max_output_tokens: int | None
     size: int
+    band: int
     arm: str
     params_version: int
 
@@ -90,7 +91,8 @@ def kind_key(view: MarketView, request: BidRequest, params_version: int) -> Kind
     """The key of the request's kind.
 
     Of the prompt's length a slate depends on: its octave where there is a deadline, nothing
-    where there is none, all of it (negative) where a context window might end within the octave.
+    where there is none, all of it (negative) where a context window might end within the octave;
+    and the band of prices, where some offer has tiers.
     """
     sla = request.sla
     tokens = max(request.input_tokens, 0)
@@ -108,6 +110,7 @@ def kind_key(view: MarketView, request: BidRequest, params_version: int) -> Kind
         request.candidates,
         cap,
         size,
+        view.prices.band(tokens) if view.prices.edges else 0,
         request.arm,
         params_version,
     )

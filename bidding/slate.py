@@ -72,6 +72,7 @@ class Slate:
         quality_price, punctuality_price = class_prices(view, kind, params)
         self._view = view
         self._task = task
+        self._prices = view.prices.of_band(kind.band)
         self._harm = _harm_nusd(view, params)
         self.rows: Ints = rows
         self.row_list = who.row_list
@@ -93,7 +94,7 @@ class Slate:
             self.columns,
             rows,
             _fixed_nusd(view, kind, task, task_key),
-            view.prices.input_nusd,
+            self._prices.input_nusd,
             task.p_good,
             task.p_good_sd,
             on_time,
@@ -182,7 +183,7 @@ class Slate:
     @cached_property
     def cache_read_nusd(self) -> Floats:
         """Price of a prompt token that the offer has cached."""
-        return self._view.prices.cache_read_nusd[self.rows]
+        return self._prices.cache_read_nusd[self.rows]
 
     @cached_property
     def model(self) -> Ints:
@@ -295,11 +296,11 @@ def _on_time(
 
 
 def _fixed_nusd(view: MarketView, kind: Kind, task: TaskColumns, task_key: str) -> Floats:
-    key = (task_key, kind.max_output_tokens)
+    key = (task_key, kind.max_output_tokens, kind.band)
     kept = view.memo.fixed_nusd
     known = kept.get(key)
     if known is None:
-        prices = view.prices
+        prices = view.prices.of_band(kind.band)
         known = prices.request_nusd + prices.output_nusd * _out_tokens(task, kind.max_output_tokens)
         if len(kept) < MAX_PARTS:
             kept[key] = known

@@ -78,7 +78,7 @@ class Memo:
     warmed: dict[KindKey, Slate] = field(default_factory=dict)
     gated: dict[GateKey, Gated] = field(default_factory=dict)
     on_time: dict[OnTimeKey, Floats] = field(default_factory=dict)
-    fixed_nusd: dict[tuple[str, int | None], Floats] = field(default_factory=dict)
+    fixed_nusd: dict[tuple[str, int | None, int], Floats] = field(default_factory=dict)
     harm_nusd: dict[tuple[float, float], Floats] = field(default_factory=dict)
     untried: dict[float, Bools] = field(default_factory=dict)
     rules: dict[RulesKey, tuple[Floats, list[float]]] = field(default_factory=dict)

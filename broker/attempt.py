@@ -18,6 +18,7 @@ from msgspec import Struct, field
 
 from bidding.decision import Decision
 from bidding.errors import BadRequest
+from bidding.market import PriceList
 from bidding.outcome import CENSORED, FailureClass
 from broker.handoff import readable
 from broker.meter import Meter
@@ -52,6 +53,8 @@ class Order(Struct, kw_only=True):
         Our estimate of the prompt, and the expected length of the answer.
     history_family : str or None
         Family of models that wrote the reasoning in the history; others are not shown it.
+    prices : dict of str to PriceList
+        What each offer that bid asked when it was decided; what is owed goes by it.
     attempts : list of AttemptRecord
         Filled as attempts end, whatever becomes of the request.
     rejected : list of str
@@ -76,6 +79,7 @@ class Order(Struct, kw_only=True):
     attempts: list[AttemptRecord] = field(default_factory=list)
     trace: RequestTrace | None = None
     rejected: list[str] = field(default_factory=list)
+    prices: dict[str, PriceList] = field(default_factory=dict)
 
 
 def on_grid(ms: float) -> float:
@@ -401,7 +405,7 @@ class Attempt:
             output_tokens=usage.output_tokens,
             cached_tokens=usage.cached_tokens,
             usage_estimated=usage.estimated,
-            cost_nusd=seat.offer.prices.cost_nusd(
+            cost_nusd=order.prices.get(seat.offer.id, seat.offer.prices).cost_nusd(
                 usage.input_tokens,
                 usage.output_tokens,
                 cached_tokens=usage.cached_tokens,

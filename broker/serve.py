@@ -19,6 +19,7 @@ from aiohttp import web
 from bidding.auction import decide
 from bidding.decision import Decision, NoBid
 from bidding.errors import MarketError
+from bidding.market import PriceList
 from bidding.outcome import FailureClass
 from bidding.request import BidRequest, Verify
 from bidding.units import usd_from_nusd
@@ -290,6 +291,7 @@ class RequestLine:
             ttft_target_ns=_after(started_ns, sla.ttft_ms),
             latency_target_ns=_after(started_ns, sla.latency_ms or self._patience_ms(decision, n)),
             hedge=_may_hedge(request, asked, hold),
+            prices=_prices_of(view, decision),
             history_family=state.sessions.family_before(step),
         )
         record.overhead_us = (decided_ns - started_ns) * 1e-3
@@ -578,6 +580,13 @@ async def _write(response: web.StreamResponse, piece: bytes) -> None:
     """Write, but do not wait for ever on a client that does not read."""
     async with asyncio.timeout(_WRITE_TIMEOUT_S):
         await response.write(piece)
+
+
+def _prices_of(view: MarketView, decision: Decision) -> dict[str, PriceList]:
+    """What each seller that may yet be called asked on the view the decision read."""
+    lists = view.prices.lists
+    bids = decision.ranked if decision.best is None else (*decision.ranked, decision.best)
+    return {bid.offer: lists[bid.row] for bid in bids}
 
 
 def _may_hedge(request: NeutralRequest, asked: BidRequest, hold: Hold) -> bool:

@@ -15,7 +15,7 @@ import numpy as np
 from analytics.remake import Again
 from bidding.auction import decide
 from bidding.book import task_columns
-from bidding.columns import Floats
+from bidding.columns import Floats, PriceColumns
 from bidding.decision import Bid
 from bidding.gates import reason_of
 from bidding.params import Params
@@ -175,14 +175,21 @@ def _least_change(
 
 
 def _cheaper(view: MarketView, row: int, times: float, task: str) -> MarketView:
-    prices = dataclasses.replace(
-        view.prices,
-        **{
-            field.name: _scaled(getattr(view.prices, field.name), row, times)
-            for field in dataclasses.fields(view.prices)
-        },
-    )
+    prices = _cheaper_prices(view.prices, row, times)
+    for band in range(1, len(prices.edges) + 1):
+        prices.banded[band] = _cheaper_prices(view.prices.of_band(band), row, times)
     return dataclasses.replace(view, prices=prices, memo=Memo())
+
+
+def _cheaper_prices(prices: PriceColumns, row: int, times: float) -> PriceColumns:
+    return dataclasses.replace(
+        prices,
+        input_nusd=_scaled(prices.input_nusd, row, times),
+        output_nusd=_scaled(prices.output_nusd, row, times),
+        cache_read_nusd=_scaled(prices.cache_read_nusd, row, times),
+        request_nusd=_scaled(prices.request_nusd, row, times),
+        banded={},
+    )
 
 
 def _better(view: MarketView, row: int, log_odds: float, task: str) -> MarketView:

@@ -40,8 +40,8 @@ flight: .venv/.ready  ## 10,000 decisions on a moving market, a gateway killed, 
 scale: .venv/.ready  ## 100 M attempts loaded (some 20 min, 10 GB), every report timed
 	@$(RUN) tests.scale --attempts 100000000 $(ARGS)
 
-replay: .venv/.ready  ## policies side by side, on real markets
-	@$(RUN) analytics.replay --data ../shared/data $(ARGS)
+replay: .venv/.ready  ## the standard replays on real data: docs/replay.md and its figures
+	@$(RUN) analytics.replay.document --data ../shared/data $(ARGS)
 
 replay-feeds: .venv/.ready  ## eight months of real repricings through judge, book and auction
 	@$(RUN) analytics.replay.price_feeds $(ARGS)

@@ -35,7 +35,7 @@ MIX: Final = ("gsm", "math-l5")
 TARGETS: Final = ((MIX, 0.75), (("gsm",), 0.90), (("gsm",), 0.94))
 FEEDBACK: Final = (1.0, 0.2, 0.05)
 N_SEEDS: Final = 20
-N_RIVAL_SEEDS: Final = 5
+N_RIVAL_SEEDS: Final = 3
 SHOCKS: Final = ("degrade", "price", "newcomer", "outage")
 CANARY: Final = {"sets": ("gsm",), "target": 0.9, "seeds": 1, "requests": 1000}
 """A replay so short that a test can run it, to tell whether the page is of this code."""
@@ -46,13 +46,13 @@ Line = dict[str, Any]
 def offline(data: Path) -> list[ReplaySettings]:
     """Everything learnt first."""
     common = {"data": data, "mode": "offline", "seeds": 10, "cache": default_cache()}
-    return [_settings(**common, sets=MIX), _settings(**common, sets=("routellm_mmlu",))]
+    return [standard(**common, sets=MIX), standard(**common, sets=("routellm_mmlu",))]
 
 
 def online(data: Path) -> list[ReplaySettings]:
     """The broker alone, at every target and share of feedback."""
     return [
-        _settings(data=data, sets=sets, target=target, feedback=share, seeds=N_SEEDS)
+        standard(data=data, sets=sets, target=target, feedback=share, seeds=N_SEEDS)
         for sets, target in TARGETS
         for share in FEEDBACK
     ]
@@ -61,7 +61,7 @@ def online(data: Path) -> list[ReplaySettings]:
 def rivals(data: Path) -> list[ReplaySettings]:
     """All policies, at each target with feedback on a fifth."""
     return [
-        _settings(data=data, sets=sets, target=target, seeds=N_RIVAL_SEEDS, policies=())
+        standard(data=data, sets=sets, target=target, seeds=N_RIVAL_SEEDS, policies=())
         for sets, target in TARGETS
     ]
 
@@ -69,7 +69,7 @@ def rivals(data: Path) -> list[ReplaySettings]:
 def shocks(data: Path) -> list[ReplaySettings]:
     """What goes wrong in mid-stream."""
     return [
-        _settings(
+        standard(
             data=data,
             market="spring2024" if shock == "outage" else "zeroeval_wide",
             target=0.9,
@@ -84,7 +84,7 @@ def deadline(data: Path) -> list[ReplaySettings]:
     """Good and on time within a second; the target is what the best fixed offer attains."""
     names = ("broker", "best-fixed-offer", "best-fixed-mixture")
     return [
-        _settings(
+        standard(
             data=data, market="spring2024", target=0.9, ttft_s=1.0, seeds=N_SEEDS, policies=names
         )
     ]
@@ -102,7 +102,7 @@ SECTIONS: Final = (*REPLAYS, "latency", "budget")
 
 def canary(data: Path) -> Line:
     """Cost and quality of a short replay."""
-    report = replay(_settings(data=data, **CANARY))
+    report = replay(standard(data=data, **CANARY))
     figures = report.policy("broker")
     return {name: figures[name].mean for name in ("usd_per_1k", "quality")}
 
@@ -126,7 +126,8 @@ def _found(settings: ReplaySettings) -> Line:
     return found
 
 
-def _settings(**given: Any) -> ReplaySettings:
+def standard(**given: Any) -> ReplaySettings:
+    """A replay whose figures may be published. Raises `ValueError` where a licence forbids it."""
     given.setdefault("policies", ("broker",) if given.get("mode") != "offline" else ())
     settings = ReplaySettings(**given)
     unlicensed = [name for name in settings.sets if name not in LICENSED]

@@ -102,6 +102,10 @@ class Episode:
         self.breakers = CircuitBreakers(settings.params.reliability.circuit)
         self.breakers.grow(len(world.offer_ids))
         self.features = features
+        # Days of latency samples count only where latency does: else a busy market's circuits
+        # would be judged at one request in a minute and a half.
+        deadline = settings.ttft_s is not None
+        self.request_s = world.request_s(len(stream), REQUEST_S) if deadline else REQUEST_S
         self.remembers = policy if isinstance(policy, Remembers) else None
         self.down: Bools = np.zeros(len(world.offer_ids), dtype=bool)
         self.absent: Bools = plan.absent_before.copy()
@@ -230,7 +234,7 @@ class Episode:
             self.down = providers == int(np.argmax(bought))
 
     def _at_s(self, i: int) -> float:
-        return START_S + i * self.world.request_s(len(self.stream), REQUEST_S)
+        return START_S + i * self.request_s
 
 
 def _scaled(prices: PriceList, factor: float) -> PriceList:

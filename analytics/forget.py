@@ -1,6 +1,6 @@
 """Forgetting a tenant or a session: their rows removed from the history, and counted to prove it.
 
-Rows are deleted, rollups that name the tenant too; sums that name nobody stay (0024). Of a log's
+Rows are deleted, rollups that name the tenant too; sums that name nobody stay (0025). Of a log's
 partition the newest row stays where it is theirs, emptied: the recorder finds the end of what it
 stored by that row, and would otherwise read the forgotten ones from the log once more.
 

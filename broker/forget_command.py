@@ -1,7 +1,7 @@
 """`broker forget` and `broker prompt`: what an operator may have erased, and what they may read.
 
 Forgetting covers the history in ClickHouse, and the sessions' state that gateways share. What it
-leaves, and why, it says each time: see docs/decisions/0024-privacy.md.
+leaves, and why, it says each time: see docs/decisions/0025-privacy.md.
 """
 
 from __future__ import annotations

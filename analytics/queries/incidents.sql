@@ -1,6 +1,6 @@
 -- Question: When providers reported an incident, did our calls there fail as well?
 -- Grain: one row per report on a status page, with our calls in the hour after it.
--- Cost: table of reports, and rollup offer_minutes of the period.
+-- Cost: table of reports, and rollup offer_minutes of the hours around them.
 -- Param: since DateTime = 30d | from when
 -- Param: until DateTime = now | up to when
 -- Param: provider String = | only this provider
@@ -15,6 +15,11 @@ LEFT JOIN
     SELECT provider, minute, sum(n) AS n, sum(n_failed) AS n_failed
     FROM market.offer_minutes
     WHERE minute >= {since:DateTime} AND minute < {until:DateTime} + toIntervalHour(1)
+        AND (provider, toStartOfHour(minute)) IN
+        (
+            SELECT provider, arrayJoin([0, 1, 2]) * 3600 + toStartOfHour(toDateTime(at, 'UTC')) - 3600
+            FROM market.incidents WHERE at >= {since:DateTime} AND at < {until:DateTime}
+        )
     GROUP BY provider, minute
 ) AS m ON m.provider = i.provider AND m.minute >= i.at - toIntervalMinute(1)
     AND m.minute < i.at + toIntervalHour(1)

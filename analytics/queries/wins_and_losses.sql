@@ -1,7 +1,7 @@
 -- Question: Who wins auctions, who loses, and by how much?
 -- Grain: one row per offer that was ranked.
 -- Cost: ranked bids of the period's decisions.
--- Param: since DateTime = 24h | from when
+-- Param: since DateTime = 3h | from when
 -- Param: until DateTime = now | up to when
 -- Param: task String = | only this kind of task
 SELECT

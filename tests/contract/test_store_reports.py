@@ -23,12 +23,14 @@ from broker.embedded.store import ChdbServer
 from feeds.clock import ManualClock
 from feeds.records import (
     DeadRecord,
+    DecisionRecord,
     ParamsRecord,
     PriceRecord,
     Record,
     SeasonRecord,
     SourceRecord,
     StatusRecord,
+    VerdictRecord,
     ViewRecord,
 )
 from feeds.topics import (
@@ -53,7 +55,20 @@ N = 240
 HOUR_US = 3_600_000_000
 OLDEST = facts.MONDAY - timedelta(weeks=12)
 CLOCK = ManualClock(facts.T0_US + 5 * HOUR_US // 6)
-DECISIONS_MADE = [facts.decision(i) for i in range(N)]
+
+
+def _decision(i: int) -> DecisionRecord:
+    """Every fourth is a step of a session that moved, and had its answer checked."""
+    record = facts.decision(i)
+    if i % 4 == 0 and record.winner is not None:
+        record.session, record.session_step, record.handoff = "s_1", 1 + i // 4, "cheaper"
+        record.verdicts = [
+            VerdictRecord(1, record.winner, "m0", "passed", 1.0, 2.5, record.cost_nusd)
+        ]
+    return record
+
+
+DECISIONS_MADE = [_decision(i) for i in range(N)]
 ATTEMPTS_MADE = [facts.attempt(i) for i in range(N)]
 SEEN_OURSELVES = [a for a in ATTEMPTS_MADE if a.source != "pushed"]
 SCORES_MADE = [facts.feedback(i) for i in range(N)]
@@ -141,7 +156,7 @@ def by(found: list[dict[str, Any]], *keys: str) -> dict[Any, dict[str, Any]]:
 
 @pytest.mark.parametrize("name", [r.name for r in list_reports()])
 async def test_every_report_answers_with_rows(store: Store, name: str) -> None:
-    given = {"decision_id": "d00000003", "offer": "p0/m0"}
+    given = {"decision_id": "d00000003", "offer": "p0/m0", "session": "s_1"}
     asked = next(r for r in list_reports() if r.name == name)
     needed = {p.name: given[p.name] for p in asked.parameters if p.default is None}
     result = await run(store, name, needed, clock=CLOCK)

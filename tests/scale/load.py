@@ -142,6 +142,14 @@ SELECT {_ON_LOG}, offer_, concat('state', lower(hex(sipHash128(i)))), at_, offer
     (5.5, 0.4, 100., 2., 0.3, 100., 0.01, 100., 'closed', 0, 0.)
 FROM numbers({{first:UInt64}}, {{count:UInt64}})
 """
+_INCIDENTS: Final = f"""
+INSERT INTO {{raw:Identifier}}.status (_log, _life, _partition, _offset, _batch_first, _batch_last,
+    _day, _stored_at, _key, record, at, provider, component, severity, state)
+{_ROW}
+SELECT {_ON_LOG}, provider_, concat('status', lower(hex(i))), at_, provider_, 'api', 'major',
+    'investigating'
+FROM numbers({{first:UInt64}}, {{count:UInt64}})
+"""
 _FEATURES: Final = "arrayMap(k -> round(u1 * k - u2, 4), range(32))"
 _NO_FEATURES: Final = "[]"
 
@@ -180,6 +188,7 @@ class Load:
         await self._all("feedback", scores, n_scores, kept, send_on=True)
         quotes = min(self._n, 300_000)
         await self._all("quotes", _QUOTES, quotes * DAYS, quotes, send_on=False)
+        await self._all("status", _INCIDENTS, 300, 300, send_on=False)
         await self._all("views", _VIEWS, self._n, round(self._n / DAYS), send_on=False)
         return took_s
 

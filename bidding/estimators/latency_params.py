@@ -1,4 +1,4 @@
-"""The live-tunable numbers of the latency estimator. Defaults: docs/decisions/0010."""
+"""The live-tunable numbers of the latency estimator."""
 
 from __future__ import annotations
 

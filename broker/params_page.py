@@ -1,0 +1,84 @@
+"""docs/params.md: every live-tunable number, written from `bidding.params`.
+
+    python -m broker.params_page > docs/params.md
+
+A default is *measured* where a page of docs/decisions shows the replay it was picked by, *reasoned*
+where a page says why and measures nothing of it, and otherwise not yet measured.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import Final
+
+from bidding.params import ParamDoc, describe
+
+MEASURED: Final = {
+    "choice.optimism_sd": "0012-optimism.md",
+    "pacing.quality_step": "0010-choice-rule.md",
+    "pacing.label_scaling": "0010-choice-rule.md",
+    "trust.source_cap": "0023-pushed-telemetry.md",
+    "trust.mute_after": "0023-pushed-telemetry.md",
+}
+"""Numbers picked, or shown to act as meant, by a replay, and the page that shows it."""
+
+REASONED: Final = {
+    "exploration.": "0013-exploration.md",
+    "switching.": "0016-sessions.md",
+    "trust.": "0023-pushed-telemetry.md",
+}
+"""Groups whose meaning is decided on a page that does not measure the number."""
+
+_HEAD: Final = """\
+# Params
+
+Written by `python -m broker.params_page > docs/params.md`; a test holds it to the code.
+
+Change them with `broker params set PATH=VALUE` or `PATCH /admin/params`: version-checked, held to
+their bounds, on the log before acknowledged. Gateways follow `control.params` and decide by the
+newest version, which every decision names; the estimators' process follows it too: sums keep what
+they hold and forget at the new rate, class prices move by the new steps from then on. An estimator
+that starts reads the params in force before the first fact.
+"""
+
+
+def page() -> str:
+    """The page, whole."""
+    lines = [_HEAD]
+    group = ""
+    for doc in describe():
+        here = doc.path.rpartition(".")[0]
+        if here != group:
+            group = here
+            lines += [
+                f"## {group}\n",
+                "| number | default | bounds | unit | meaning | default is |",
+                "|---|---|---|---|---|---|",
+            ]
+        following = f"| `{doc.path.rpartition('.')[2]}` | {doc.default:g} | {_bounds(doc)} |"
+        lines.append(f"{following} {doc.unit} | {doc.meaning} | {_reason(doc.path)} |")
+    text = "\n".join(lines)
+    return text.replace(" |\n## ", " |\n\n## ") + "\n"
+
+
+def _bounds(doc: ParamDoc) -> str:
+    low = "" if doc.ge is None else f"{doc.ge:g}"
+    high = "" if doc.le is None else f"{doc.le:g}"
+    return f"{low} … {high}"
+
+
+def _reason(path: str) -> str:
+    if path in MEASURED:
+        return _link("measured", MEASURED[path])
+    for prefix, name in REASONED.items():
+        if path.startswith(prefix):
+            return _link("reasoned, not yet measured", name)
+    return "not yet measured"
+
+
+def _link(word: str, name: str) -> str:
+    return f"[{word}](decisions/{name})"
+
+
+if __name__ == "__main__":
+    sys.stdout.write(page())

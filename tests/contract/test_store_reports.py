@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import msgspec
 import numpy as np
 import pandas as pd  # type: ignore[import-untyped]
 import pytest
@@ -17,6 +18,7 @@ from analytics.migrate import migrate
 from analytics.reports import export, list_reports, run
 from analytics.seasons import season_cells
 from analytics.store import Store, StoreSettings
+from bidding.decision import Switch
 from bidding.market import PriceList
 from bidding.outcome import FailureClass
 from broker.embedded.store import ChdbServer
@@ -58,14 +60,31 @@ CLOCK = ManualClock(facts.T0_US + 5 * HOUR_US // 6)
 
 
 def _decision(i: int) -> DecisionRecord:
-    """Every fourth is a step of a session that moved, and had its answer checked."""
-    record = facts.decision(i)
-    if i % 4 == 0 and record.winner is not None:
-        record.session, record.session_step, record.handoff = "s_1", 1 + i // 4, "cheaper"
-        record.verdicts = [
-            VerdictRecord(1, record.winner, "m0", "passed", 1.0, 2.5, record.cost_nusd)
+    """Every fifth is a step of one of two sessions, every seventh was checked."""
+    made = facts.decision(i)
+    if made.incumbent and made.delivered_offer:
+        made.session, made.session_step = f"s_{i % 2}", i // 10 + 1
+        moved = made.delivered_offer != made.incumbent
+        made.handoff = "gain" if moved else ""
+        switch = Switch(
+            incumbent=made.incumbent,
+            moved=moved,
+            bid=None,
+            no_bid=None,
+            lost_cache_nusd=2e5 if moved else 0.0,
+            consistency_nusd=5e5 if moved else 0.0,
+            translation_nusd=0.0,
+            gain_nusd=1e6 if moved else None,
+        )
+        made.switch = msgspec.json.encode(switch).decode()
+    if i % 7 == 0 and made.delivered_offer:
+        made.verdicts = [
+            VerdictRecord(1, "p9/m9", "m9", "regex", 0.0, 0.2, 1_000),
+            VerdictRecord(
+                2, made.delivered_offer, made.delivered_model or "", "passed", 1.0, 0.2, 3_000
+            ),
         ]
-    return record
+    return made
 
 
 DECISIONS_MADE = [_decision(i) for i in range(N)]
@@ -156,7 +175,7 @@ def by(found: list[dict[str, Any]], *keys: str) -> dict[Any, dict[str, Any]]:
 
 @pytest.mark.parametrize("name", [r.name for r in list_reports()])
 async def test_every_report_answers_with_rows(store: Store, name: str) -> None:
-    given = {"decision_id": "d00000003", "offer": "p0/m0", "session": "s_1"}
+    given = {"decision_id": "d00000003", "offer": "p0/m0", "session": "s_0"}
     asked = next(r for r in list_reports() if r.name == name)
     needed = {p.name: given[p.name] for p in asked.parameters if p.default is None}
     result = await run(store, name, needed, clock=CLOCK)
@@ -321,6 +340,39 @@ async def test_attempts_per_request(store: Store) -> None:
         n: sum(d.n_attempts == n for d in made) for n in (0, 1, 2)
     }
     assert sum(r["share"] for r in found.values()) == pytest.approx(1.0, abs=1e-4)
+
+
+async def test_sessions_and_handoffs(store: Store) -> None:
+    steps = [d for d in DECISIONS_MADE if d.session == "s_0"]
+    found = await rows(store, "session_steps", session="s_0")
+    assert [r["decision_id"] for r in found] == [d.decision_id for d in steps]
+    assert [r["why"] for r in found] == [d.handoff for d in steps]
+    gains = [r["gain_usd"] for r in found]
+    assert gains == [pytest.approx(0.001) if d.handoff else None for d in steps]
+    moved = [d for d in DECISIONS_MADE if d.handoff]
+    handed = by(await rows(store, "handoffs"), "from_offer", "to_offer", "why")
+    for (source, target, why), row in handed.items():
+        mine = [d for d in moved if (d.incumbent, d.delivered_offer) == (source, target)]
+        assert (why, row["times"]) == ("gain", len(mine))
+        assert row["sessions"] == len({d.session for d in mine})
+        assert row["mean_cost_usd"] == pytest.approx(0.0007)
+        assert row["mean_gain_usd"] == pytest.approx(0.001)
+    assert sum(row["times"] for row in handed.values()) == len(moved) > 0
+
+
+async def test_checks(store: Store) -> None:
+    checked = [d for d in DECISIONS_MADE if d.verdicts]
+    found = by(await rows(store, "checks"), "task", "model")
+    for task in ("sum", "chat"):
+        caught = found[task, "m9"]
+        n = sum(d.task == task for d in checked)
+        assert (caught["answers"], caught["passed_share"]) == (n, 0.0)
+        assert caught["failed_checks"] == ["regex"]
+        assert caught["spent_on_failed_usd"] == pytest.approx(n * 1e-6)
+        passed = [r for (t, model), r in found.items() if t == task and model != "m9"]
+        assert sum(r["answers"] for r in passed) == n
+        assert {(r["passed_share"], r["bought_again_share"]) for r in passed} == {(1.0, 1.0)}
+        assert sum(r["spent_on_failed_usd"] for r in passed) == 0
 
 
 async def test_failovers(store: Store) -> None:

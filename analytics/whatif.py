@@ -77,11 +77,15 @@ class Drive:
     n_each : int
         How many requests each decision stands for, where they are a sample: class prices move
         that much faster.
+    tilt : float
+        By how many standard deviations the models are taken to be wrong, all one way, about
+        what was never bought: how far class prices might go astray.
     """
 
-    def __init__(self, params: Params, *, n_each: int = 1) -> None:
+    def __init__(self, params: Params, *, n_each: int = 1, tilt: float = 0.0) -> None:
         self._params = params
         self._n_each = n_each
+        self._tilt = tilt
         self._pricers: dict[str, ClassPricer] = {}
 
     def take(self, moment: Moment) -> Imagined | None:
@@ -94,7 +98,7 @@ class Drive:
         then = odds_of(_repriced(moment.view, plain, pricer), plain, self._params)
         if record.winner is None or not was.offers or not then.offers:
             return None
-        self._fold(pricer, record, plain, then, moment.quality)
+        self._fold(pricer, record, plain, was, then, moment.quality)
         chance = was.of(record.winner)
         weight = then.of(record.winner) / chance if chance > 0.0 else 0.0
         return Imagined(record, moment.quality, was, then, weight)
@@ -118,12 +122,14 @@ class Drive:
         pricer: ClassPricer,
         record: DecisionRecord,
         request: BidRequest,
+        was: Odds,
         then: Odds,
         quality: float | None,
     ) -> None:
         """What the other winner was expected to deliver moves the prices."""
-        p_good = float(then.probability @ then.p_good)
-        p_on_time = float(then.probability @ then.p_on_time)
+        alone = self._tilt * unsupported(was, then)
+        p_good = _share(then.probability @ then.p_good + alone @ then.p_good_sd)
+        p_on_time = _share(then.probability @ then.p_on_time + alone @ then.p_on_time_sd)
         same = then.of(record.winner) > 0.5
         on_time = None
         if record.target_on_time is not None:
@@ -141,6 +147,16 @@ class Drive:
             )
             if same and quality is not None:
                 pricer.fold_label(request.class_key, quality=quality, p_good=p_good, weight=1.0)
+
+
+def unsupported(was: Odds, then: Odds) -> Floats:
+    """Probability of each of `then`'s offers that the log cannot speak for, shape (k,)."""
+    old = np.array([was.of(offer) for offer in then.offers])
+    return np.where(then.probability > MAX_WEIGHT * old, then.probability, 0.0)
+
+
+def _share(value: float) -> float:
+    return min(max(float(value), 0.0), 1.0)
 
 
 def _repriced(view: MarketView, request: BidRequest, pricer: ClassPricer) -> MarketView:
@@ -199,8 +215,7 @@ def _columns(imagined: Sequence[Imagined], outcomes: Sequence[float], belief: Be
         mean, sd = belief(one.then)
         at = one.was.place(one.record.winner)
         chance = one.then.probability
-        old = np.array([one.was.of(offer) for offer in one.then.offers])
-        alone = np.where(chance > MAX_WEIGHT * old, chance, 0.0)
+        alone = unsupported(one.was, one.then)
         rows.append(
             (
                 one.weight,

@@ -63,11 +63,11 @@ def decide(
     if not n_ranked:
         return _nobody(view, slate, params, seed, policy, session)
     exploring = policy.explores and session is None and not request.sla.strict
-    held = (slate, request, seed, session, exploring, _ceiling_nusd(request), n_ranked)
+    held = (slate, request, seed, session, exploring, ceiling_nusd(request), n_ranked)
     if view.kernel is not None and type(policy) is Priced:
         cost, scores, told, propensity, n_above = _compiled(view.kernel, *held)
     else:
-        cost, scores, told, propensity, n_above = _by_arrays(policy, params, *held)
+        cost, scores, told, propensity, n_above = by_arrays(policy, params, *held)
     n_bids = n - n_above
     rows, ids = slate.row_list, slate.offer_ids
     bids = [
@@ -102,7 +102,7 @@ def decide(
     )
 
 
-def _ceiling_nusd(request: BidRequest) -> float:
+def ceiling_nusd(request: BidRequest) -> float:
     """Most the request may cost; a reserve that is not a number lets nobody bid."""
     cap = request.sla.max_cost_usd
     return request.reserve_nusd if cap is None else min(request.reserve_nusd, cap * NUSD_PER_USD)
@@ -144,7 +144,7 @@ def _compiled(
     return work[0], work[1], told, propensity, n_above
 
 
-def _by_arrays(
+def by_arrays(
     policy: Policy,
     params: Params,
     slate: Slate,

@@ -41,18 +41,3 @@ def normals(seed: int, size: int) -> Floats:
         return np.resize(_POOL, size)
     start = int(uniform(seed, 0xD1CE) * (_POOL_SIZE - size))
     return _POOL[start : start + size]
-
-
-def seed_with(value: float, n: int) -> int:
-    """A seed whose `n`-th uniform is `value`, to the last bit but one: SplitMix64 backwards.
-
-    Examples
-    --------
-    >>> abs(uniform(seed_with(0.25, 3), 3) - 0.25) < 1e-15
-    True
-    """
-    z = int(value * (1 << 53)) << 11
-    z = (z ^ (z >> 31) ^ (z >> 62)) * 0x319642B2D24D8EC3 & _MASK
-    z = (z ^ (z >> 27) ^ (z >> 54)) * 0x96DE1B173F119089 & _MASK
-    z = z ^ (z >> 30) ^ (z >> 60)
-    return (z - (n + 1) * 0x9E3779B97F4A7C15) & _MASK

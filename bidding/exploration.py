@@ -20,6 +20,8 @@ kernel does the same (`bidding.kernel_bids`).
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 from bidding.bid_columns import (
     BURN_IN_SHARE,
     MAX_FACTOR,
@@ -34,6 +36,15 @@ from bidding.slate import Slate
 
 Told = list[float]
 """What is told of a bid; see `bid_columns.N_OUT`."""
+
+
+class Lots(NamedTuple):
+    """Who may be drawn, as places on the slate, and in which shares of requests."""
+
+    safe: list[float]
+    share: float
+    fresh: list[int]
+    burn_in: float
 
 
 def explore(
@@ -53,22 +64,11 @@ def explore(
     float
         Probability with which this winner was chosen.
     """
-    rules = slate.rule_list
-    best, best_score, best_cost = told[0][:3]
-    worst = best_score + rules[MAX_LOSS]
-    dearest = best_cost * rules[MAX_FACTOR]
-    safe = _safe(slate, rules, told, worst, dearest)
-    fresh: list[int] = []
-    if len(slate.fresh):
-        fresh = [
-            i
-            for i in slate.fresh.tolist()
-            if scores[i] <= worst and cost[i] <= dearest and i != best
-        ]
-    share = rules[SHARE] if len(safe) > 1 else 0.0
-    burn_in = rules[BURN_IN_SHARE] if fresh else 0.0
-    if share + burn_in <= 0.0:
+    lots = lots_of(slate, told, cost, scores)
+    if lots is None:
         return told, 1.0
+    safe, share, fresh, burn_in = lots
+    best = told[0][0]
     drawn = uniform(seed, 0)
     chosen = best
     if drawn < share:
@@ -85,6 +85,27 @@ def explore(
     at = next((j for j, one in enumerate(told) if one[0] == chosen), len(told) - 1)
     first = told[at] if told[at][0] == chosen else tell(slate, int(chosen), cost, scores)
     return [first, *told[:at], *told[at + 1 :]], propensity
+
+
+def lots_of(slate: Slate, told: list[Told], cost: Floats, scores: Floats) -> Lots | None:
+    """Who may be drawn in the best bid's place; None where nobody is."""
+    rules = slate.rule_list
+    best, best_score, best_cost = told[0][:3]
+    worst = best_score + rules[MAX_LOSS]
+    dearest = best_cost * rules[MAX_FACTOR]
+    safe = _safe(slate, rules, told, worst, dearest)
+    fresh: list[int] = []
+    if len(slate.fresh):
+        fresh = [
+            i
+            for i in slate.fresh.tolist()
+            if scores[i] <= worst and cost[i] <= dearest and i != best
+        ]
+    share = rules[SHARE] if len(safe) > 1 else 0.0
+    burn_in = rules[BURN_IN_SHARE] if fresh else 0.0
+    if share + burn_in <= 0.0:
+        return None
+    return Lots(safe, share, fresh, burn_in)
 
 
 def tell(slate: Slate, place: int, cost: Floats, scores: Floats) -> Told:

@@ -2,36 +2,36 @@
 
 A decision records the probability of what it bought. To say what another policy would have done
 one needs the whole law: every offer that could have won, how likely, and what was believed of it.
-It is found by asking the auction itself, with seeds chosen so that every lot is drawn, until the
-propensities of the winners seen add up to one.
+This is the auction again up to its draw, by the array path, which decides as the compiled one.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Final
 
 import numpy as np
 
-from bidding.auction import decide
+from bidding.auction import BROKER, by_arrays, ceiling_nusd
 from bidding.columns import Floats
-from bidding.decision import Decision
-from bidding.draws import seed_with, uniform
+from bidding.estimators.tokens import expected_tokens
+from bidding.exploration import lots_of
+from bidding.kind import Kind, kind_key
 from bidding.params import Params
+from bidding.prompted import for_prompt
 from bidding.request import BidRequest
+from bidding.scoring import p_on_time
+from bidding.slate import slate_for
+from bidding.switching import session_of
 from bidding.view import MarketView
-
-_N_CELLS: Final = 128
-_MOST_TRIES: Final = 4096
-_WHOLE: Final = 1.0 - 1e-9
 
 
 @dataclass(frozen=True, slots=True)
 class Odds:
     """What may be bought, as columns, shape (k,), the best bid first; empty where nobody may bid.
 
-    `p_good_sd` and `p_on_time_sd` are standard deviations of the beliefs. `n_bids` counts the
+    `p_on_time` is without the benefit of the doubt that bids get. `p_good_sd` and `p_on_time_sd`
+    are standard deviations of the beliefs. `n_bids` counts the
     offers that bid at all.
     """
 
@@ -64,62 +64,65 @@ def odds_of(view: MarketView, request: BidRequest, params: Params) -> Odds:
     Notes
     -----
     `odds_of(...).of(winner)` is the propensity that `decide` records of its winner, whatever the
-    seed. One decision where nothing is explored, some ten where something is.
+    seed.
     """
-    best = decide(view, request, params, _PLAIN)
-    if best.winner is None:
+    slate = slate_for(view, request, params)
+    if request.features:
+        slate = for_prompt(slate, request.features, request.sla)
+    session = None
+    if request.incumbent is not None:
+        session = session_of(view, slate, request, params)
+    n = len(slate.row_list)
+    n_ranked = min(params.choice.n_ranked, n)
+    if not n_ranked:
         return NOBODY
-    found = {best.winner.row: best}
-    left = _WHOLE - (best.propensity or 0.0)
-    if left > 0.0:
-        shares = params.exploration
-        for seed in _lots(shares.share, shares.burn_in_share, shares.probe_share):
-            other = decide(view, request, params, seed)
-            assert other.winner is not None
-            if other.winner.row not in found:
-                found[other.winner.row] = other
-                left -= other.propensity or 0.0
-                if left <= 0.0:
-                    break
-    return _columns(view, request, list(found.values()), best.n_bids)
-
-
-def _columns(view: MarketView, request: BidRequest, found: list[Decision], n_bids: int) -> Odds:
-    bids = [d.winner for d in found if d.winner is not None]
-    chance = np.array([d.propensity for d in found], dtype=np.float64)
-    rows = np.array([b.row for b in bids])
-    good = np.array([b.p_good for b in bids])
-    on_time = np.array([b.p_on_time for b in bids])
-    own_sd = view.task(request.task).quality.own_sd[rows]
+    cost, scores, told, _, n_above = by_arrays(
+        BROKER, params, slate, request, 0, session, False, ceiling_nusd(request), n_ranked
+    )
+    ranked = told[:-2]
+    if not ranked:
+        return NOBODY
+    chances = {int(ranked[0][0]): 1.0}
+    lots = None
+    if session is None and not request.sla.strict:
+        lots = lots_of(slate, ranked, cost, scores)
+    if lots is not None:
+        chances[int(ranked[0][0])] -= lots.share + lots.burn_in
+        for safe in lots.safe if lots.share else ():
+            chances[int(safe)] = chances.get(int(safe), 0.0) + lots.share / len(lots.safe)
+        for fresh in lots.fresh:
+            chances[fresh] = chances.get(fresh, 0.0) + lots.burn_in / len(lots.fresh)
+    places = np.array(list(chances))
+    rows = slate.rows[places]
+    on_time = _plain_on_time(view, request)[rows]
     n_seen = view.quotes.evidence_n[rows] + 1.0
     return Odds(
-        offers=tuple(b.offer for b in bids),
-        probability=chance / chance.sum(),
-        cost_nusd=np.array([b.cost_nusd for b in bids]),
-        p_good=good,
-        p_good_sd=good * (1.0 - good) * own_sd,
+        offers=tuple(slate.offer_ids[row] for row in rows.tolist()),
+        probability=np.array(list(chances.values())),
+        cost_nusd=cost[places],
+        p_good=slate.p_good[places],
+        p_good_sd=slate.p_good_sd[places],
         p_on_time=on_time,
         p_on_time_sd=np.sqrt(on_time * (1.0 - on_time) / n_seen),
-        n_bids=n_bids,
+        n_bids=n - n_above,
     )
 
 
-_PLAIN: Final = seed_with(1.0 - 1e-12, 0)
-"""A seed with which nothing is explored: shares of exploration add up to at most one."""
-
-
-@lru_cache(maxsize=64)
-def _lots(share: float, burn_in: float, probe: float) -> tuple[int, ...]:
-    """Seeds that draw from each of the lots, their picks spread evenly."""
-    return (*_spread(0.0, share), *_spread(share, share + burn_in), *_spread(0.0, probe))
-
-
-def _spread(low: float, high: float) -> list[int]:
-    """Seeds whose first uniform is in [low, high) and whose second ones are spread evenly."""
-    if high <= low:
-        return []
-    cells: dict[int, int] = {}
-    for k in range(_MOST_TRIES):
-        seed = seed_with(low + (high - low) * (k + 0.5) / _MOST_TRIES, 0)
-        cells.setdefault(int(uniform(seed, 1) * _N_CELLS), seed)
-    return [cells[i] for i in sorted(cells, key=lambda i: f"{i:010b}"[::-1])]
+def _plain_on_time(view: MarketView, request: BidRequest) -> Floats:
+    """P(on time) of every offer without any benefit of the doubt, shape (n_offers,)."""
+    kind = Kind(*kind_key(view, request, 0))
+    key = kind.on_time_key(0.0, kind.task if kind.task in view.tasks else "")
+    known = view.memo.on_time.get(key)
+    if known is None:
+        task = view.task(kind.task)
+        known = view.memo.on_time[key] = p_on_time(
+            view.quotes,
+            ttft_ms=kind.sla.ttft_ms,
+            latency_ms=kind.sla.latency_ms,
+            input_tokens=kind.typical_tokens,
+            out_tokens=expected_tokens(
+                task.out_log_tokens, task.out_log_sd, kind.max_output_tokens
+            ),
+            n_inflight=view.n_inflight,
+        )
+    return known

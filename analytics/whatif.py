@@ -36,6 +36,7 @@ from feeds.records import DecisionRecord
 NOT_DRIVEN: Final = ("latency.", "reliability.", "tokens.")
 """Groups of params that act in the estimators, which are not driven again."""
 _ON_TIME_DRAW: Final = 0x0471
+_ASTRAY: Final = 2.0
 ClassStates = Mapping[str, Mapping[str, Sequence[float]]]
 """Memory of the class prices, by task and class."""
 
@@ -88,13 +89,12 @@ class Drive:
         self._tilt = tilt
         self._pricers: dict[str, ClassPricer] = {}
 
-    def take(self, moment: Moment) -> Imagined | None:
-        """The decision again; None where nobody could bid."""
+    def take(self, moment: Moment, was: Odds | None = None) -> Imagined | None:
+        """The decision again; None where nobody could bid. `was` spares finding its own odds."""
         record = moment.record
-        request = request_of(record)
-        was = odds_of(moment.view, request, moment.params)
-        plain = msgspec.structs.replace(request, arm="")
-        pricer = self._pricer(moment, request.task)
+        was = odds_as_made(moment) if was is None else was
+        plain = msgspec.structs.replace(request_of(record), arm="")
+        pricer = self._pricer(moment, plain.task)
         then = odds_of(_repriced(moment.view, plain, pricer), plain, self._params)
         if record.winner is None or not was.offers or not then.offers:
             return None
@@ -149,6 +149,28 @@ class Drive:
                 pricer.fold_label(request.class_key, quality=quality, p_good=p_good, weight=1.0)
 
 
+class Drives:
+    """One drive by the models' word, and two with class prices led astray both ways."""
+
+    def __init__(self, params: Params, *, n_each: int = 1) -> None:
+        self._drives = tuple(Drive(params, n_each=n_each, tilt=t) for t in (0.0, -_ASTRAY, _ASTRAY))
+        self.imagined: list[Imagined] = []
+        self.astray: tuple[list[Imagined], list[Imagined]] = ([], [])
+
+    def take(self, moment: Moment) -> None:
+        """The decision again, three times; nothing where nobody could bid."""
+        was = odds_as_made(moment)
+        made = [drive.take(moment, was) for drive in self._drives]
+        for one, into in zip(made, (self.imagined, *self.astray), strict=True):
+            if one is not None:
+                into.append(one)
+
+
+def odds_as_made(moment: Moment) -> Odds:
+    """What might have been bought where the decision was made."""
+    return odds_of(moment.view, request_of(moment.record), moment.params)
+
+
 def unsupported(was: Odds, then: Odds) -> Floats:
     """Probability of each of `then`'s offers that the log cannot speak for, shape (k,)."""
     old = np.array([was.of(offer) for offer in then.offers])
@@ -192,18 +214,27 @@ def good_columns(imagined: Sequence[Imagined]) -> Columns:
 
 def on_time_columns(imagined: Sequence[Imagined]) -> Columns:
     """Whether answers are on time, of requests that have a deadline."""
+    imagined = [i for i in imagined if i.record.target_on_time is not None]
     outcomes = [math.nan if i.record.on_time is None else float(i.record.on_time) for i in imagined]
     return _columns(imagined, outcomes, lambda o: (o.p_on_time, o.p_on_time_sd))
 
 
 def cost_columns(imagined: Sequence[Imagined]) -> Columns:
-    """Dollars paid."""
+    """Dollars paid.
+
+    Models hardly err in what an offer costs, but in which one will be bought: where the log cannot
+    speak, half of the move from the old cost to the new one counts as a standard deviation.
+    """
     outcomes = [
         i.record.cost_nusd / NUSD_PER_USD if i.record.n_attempts else math.nan for i in imagined
     ]
-    return _columns(
+    columns = _columns(
         imagined, outcomes, lambda o: (o.cost_nusd / NUSD_PER_USD, np.zeros(len(o.offers)))
     )
+    moved = 0.5 * np.abs(columns.change.direct)
+    doubts = {"doubt": moved * columns.then.unsupported, "doubt_all": moved}
+    then = dataclasses.replace(columns.then, **doubts)
+    return Columns(then, columns.now, dataclasses.replace(columns.change, **doubts))
 
 
 def _columns(imagined: Sequence[Imagined], outcomes: Sequence[float], belief: Belief) -> Columns:

@@ -9,15 +9,17 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Final, Literal
 
+import msgspec
 import numpy as np
 from msgspec import Struct
 
 from analytics.whatif import (
     NOT_DRIVEN,
     Columns,
+    Drives,
     Imagined,
     cost_columns,
     good_columns,
@@ -102,11 +104,9 @@ class WhatIf(Struct, frozen=True, kw_only=True):
     called: bool
 
 
-def report(
-    imagined: Sequence[Imagined], now: Params, then: Params, *, n_missing: int = 0
-) -> WhatIf:
-    """The figures of a drive."""
-    timed = [i for i in imagined if i.record.target_on_time is not None]
+def report(drives: Drives, now: Params, then: Params, *, n_missing: int = 0) -> WhatIf:
+    """The figures of a drive. Intervals are as much wider as going astray moves the estimate."""
+    imagined = drives.imagined
     promises = _promises(imagined)
     changed = differences(now, then)
     return WhatIf(
@@ -114,14 +114,39 @@ def report(
         n_missing=n_missing,
         changed=changed,
         changed_share=float(np.mean([i.changed for i in imagined])) if imagined else 0.0,
-        cost_usd=_outlook(cost_columns(imagined), math.inf) if imagined else None,
-        good=_outlook(good_columns(imagined), 1.0) if imagined else None,
-        on_time=_outlook(on_time_columns(timed), 1.0) if timed else None,
+        cost_usd=_widened(drives, cost_columns, math.inf),
+        good=_widened(drives, good_columns, 1.0),
+        on_time=_widened(drives, on_time_columns, 1.0),
         promises=promises,
         offers=_shifts(imagined),
         not_covered=[c.path for c in changed if c.path.startswith(NOT_DRIVEN)],
         called=any(p.verdict in ("broken", "at_risk") for p in promises),
     )
+
+
+def _widened(
+    drives: Drives, columns: Callable[[Sequence[Imagined]], Columns], high: float
+) -> Outlook | None:
+    made = columns(drives.imagined)
+    if not len(made.then.outcome):
+        return None
+    found = _outlook(made, high)
+    astray = [estimate(columns(a).then).doubly_robust.value for a in drives.astray]
+    middle = found.then.doubly_robust.value
+    beside = (max(middle, *astray) - min(middle, *astray)) / 2.0
+    then = msgspec.structs.replace(
+        found.then, doubly_robust=_wider(found.then.doubly_robust, beside, 0.0, high)
+    )
+    return Outlook(
+        now=found.now, then=then, change=_wider(found.change, beside, -math.inf, math.inf)
+    )
+
+
+def _wider(found: Interval, half: float, low: float, high: float) -> Interval:
+    """An interval with another half-width added as an independent doubt."""
+    below = math.hypot(found.value - found.low, half)
+    above = math.hypot(found.high - found.value, half)
+    return Interval(found.value, max(found.value - below, low), min(found.value + above, high))
 
 
 def _outlook(columns: Columns, high: float) -> Outlook:

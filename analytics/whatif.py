@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Final, NamedTuple
 
 import msgspec
@@ -32,13 +32,12 @@ from bidding.units import NUSD_PER_USD
 from bidding.view import MarketView, Memo
 from feeds.flight import request_of
 from feeds.records import DecisionRecord
+from feeds.view_maker import ClassStates
 
 NOT_DRIVEN: Final = ("latency.", "reliability.", "tokens.")
 """Groups of params that act in the estimators, which are not driven again."""
 _ON_TIME_DRAW: Final = 0x0471
 _ASTRAY: Final = 2.0
-ClassStates = Mapping[str, Mapping[str, Sequence[float]]]
-"""Memory of the class prices, by task and class."""
 
 
 Belief = Callable[[Odds], tuple[Floats, Floats]]
@@ -128,8 +127,8 @@ class Drive:
     ) -> None:
         """What the other winner was expected to deliver moves the prices."""
         alone = self._tilt * unsupported(was, then)
-        p_good = _share(then.probability @ then.p_good + alone @ then.p_good_sd)
-        p_on_time = _share(then.probability @ then.p_on_time + alone @ then.p_on_time_sd)
+        p_good = _share(_dot(then.probability, then.p_good) + _dot(alone, then.p_good_sd))
+        p_on_time = _share(_dot(then.probability, then.p_on_time) + _dot(alone, then.p_on_time_sd))
         same = then.of(record.winner) > 0.5
         on_time = None
         if record.target_on_time is not None:
@@ -145,23 +144,37 @@ class Drive:
                 on_time=on_time,
                 free=then.n_bids > 1 and record.candidates is None,
             )
-            if same and quality is not None:
-                pricer.fold_label(request.class_key, quality=quality, p_good=p_good, weight=1.0)
+            if quality is not None:
+                # Of another winner's answer it is known that it would be judged, and not how.
+                pricer.fold_label(
+                    request.class_key, quality=quality, p_good=p_good, weight=float(same)
+                )
 
 
 class Drives:
-    """One drive by the models' word, and two with class prices led astray both ways."""
+    """One drive by the models' word, two with class prices led astray both ways, and a check.
 
-    def __init__(self, params: Params, *, n_each: int = 1) -> None:
-        self._drives = tuple(Drive(params, n_each=n_each, tilt=t) for t in (0.0, -_ASTRAY, _ASTRAY))
+    The check goes through the params in force, and should come out as recorded: what it misses
+    by is the error of driving itself.
+    """
+
+    def __init__(self, now: Params, then: Params, *, n_each: int = 1) -> None:
+        tilts = (0.0, -_ASTRAY, _ASTRAY)
+        self._drives = [Drive(then, n_each=n_each, tilt=t) for t in tilts]
+        self._drives.append(Drive(now, n_each=n_each))
+        self.now = now
+        self.then = then
         self.imagined: list[Imagined] = []
         self.astray: tuple[list[Imagined], list[Imagined]] = ([], [])
+        self.check: list[Imagined] = []
+        self.n_taken = 0
 
     def take(self, moment: Moment) -> None:
-        """The decision again, three times; nothing where nobody could bid."""
+        """The decision again, four times; nothing where nobody could bid."""
+        self.n_taken += 1
         was = odds_as_made(moment)
         made = [drive.take(moment, was) for drive in self._drives]
-        for one, into in zip(made, (self.imagined, *self.astray), strict=True):
+        for one, into in zip(made, (self.imagined, *self.astray, self.check), strict=True):
             if one is not None:
                 into.append(one)
 
@@ -178,7 +191,11 @@ def unsupported(was: Odds, then: Odds) -> Floats:
 
 
 def _share(value: float) -> float:
-    return min(max(float(value), 0.0), 1.0)
+    return min(max(value, 0.0), 1.0)
+
+
+def _dot(a: Floats, b: Floats) -> float:
+    return float(np.dot(a, b))
 
 
 def _repriced(view: MarketView, request: BidRequest, pricer: ClassPricer) -> MarketView:
@@ -232,9 +249,10 @@ def cost_columns(imagined: Sequence[Imagined]) -> Columns:
         imagined, outcomes, lambda o: (o.cost_nusd / NUSD_PER_USD, np.zeros(len(o.offers)))
     )
     moved = 0.5 * np.abs(columns.change.direct)
-    doubts = {"doubt": moved * columns.then.unsupported, "doubt_all": moved}
-    then = dataclasses.replace(columns.then, **doubts)
-    return Columns(then, columns.now, dataclasses.replace(columns.change, **doubts))
+    alone = moved * columns.then.unsupported
+    then = dataclasses.replace(columns.then, doubt=alone, doubt_all=moved)
+    change = dataclasses.replace(columns.change, doubt=alone, doubt_all=moved)
+    return Columns(then, columns.now, change)
 
 
 def _columns(imagined: Sequence[Imagined], outcomes: Sequence[float], belief: Belief) -> Columns:

@@ -26,7 +26,6 @@ from analytics.whatif import (
     on_time_columns,
 )
 from bidding.off_policy import Estimate, Interval, estimate
-from bidding.params import Params
 from bidding.params_change import Difference, differences
 from bidding.units import NUSD_PER_USD
 from feeds.records import DecisionRecord
@@ -104,11 +103,15 @@ class WhatIf(Struct, frozen=True, kw_only=True):
     called: bool
 
 
-def report(drives: Drives, now: Params, then: Params, *, n_missing: int = 0) -> WhatIf:
-    """The figures of a drive. Intervals are as much wider as going astray moves the estimate."""
+def report(drives: Drives, *, n_missing: int = 0) -> WhatIf:
+    """The figures of a drive.
+
+    Intervals are as much wider as going astray moves the estimate, and as driving through the
+    params in force misses what was recorded.
+    """
     imagined = drives.imagined
     promises = _promises(imagined)
-    changed = differences(now, then)
+    changed = differences(drives.now, drives.then)
     return WhatIf(
         n_decisions=len(imagined),
         n_missing=n_missing,
@@ -133,7 +136,8 @@ def _widened(
     found = _outlook(made, high)
     astray = [estimate(columns(a).then).doubly_robust.value for a in drives.astray]
     middle = found.then.doubly_robust.value
-    beside = (max(middle, *astray) - min(middle, *astray)) / 2.0
+    missed = estimate(columns(drives.check).then).doubly_robust.value - found.now
+    beside = math.hypot((max(middle, *astray) - min(middle, *astray)) / 2.0, 2.0 * missed)
     then = msgspec.structs.replace(
         found.then, doubly_robust=_wider(found.then.doubly_robust, beside, 0.0, high)
     )

@@ -19,6 +19,7 @@ Dudík, Erhan, Langford, Li: Doubly robust policy evaluation and optimization, S
 bandits (SWITCH), ICML 2017. Swaminathan, Joachims: The self-normalized estimator for
 counterfactual learning, NeurIPS 2015. Kong: A note on importance sampling using standardized
 weights, 1992 (effective sample size).
+Alexopoulos, Seila: Output data analysis, Handbook of Simulation, 1998 (batch means).
 """
 
 from __future__ import annotations
@@ -38,12 +39,16 @@ LEAST_ESS: Final = 50.0
 LEAST_KNOWN: Final = 50
 LEAST_SUPPORTED: Final = 0.5
 LEAST_OF_STRATUM: Final = 20
+_N_STRETCHES: Final = 10
+_T95: Final = 2.262157162798205
+"""97.5 % quantile of Student's t with one degree of freedom less than there are stretches."""
+_LEAST_STRETCH: Final = 10
 _Z95: Final = 1.959963984540054
 
 
 @dataclass(frozen=True, slots=True)
 class Logged:
-    """Decisions as columns, shape (n,), for one outcome (a good answer, on time, dollars).
+    """Decisions in order of time as columns, shape (n,), for one outcome (good, on time, dollars).
 
     Attributes
     ----------
@@ -179,11 +184,18 @@ def _ess(weight: Floats) -> float:
 
 
 def _mean(values: Floats, beside: float) -> Interval:
-    """A mean, its sampling error and a doubt beside it (a standard deviation)."""
+    """A mean, its sampling error and a doubt beside it (a standard deviation).
+
+    Decisions in a row share prices and beliefs, so they do not err independently: the means of
+    stretches in a row say how much they vary together (batch means).
+    """
     n = len(values)
     mean = float(np.mean(values))
-    variance = float(np.var(values, ddof=1)) / n if n > 1 else math.inf
-    half = _Z95 * math.sqrt(variance + beside * beside)
+    half = _Z95 * math.sqrt(float(np.var(values, ddof=1)) / n) if n > 1 else math.inf
+    if n >= _N_STRETCHES * _LEAST_STRETCH:
+        stretches = [float(np.mean(part)) for part in np.array_split(values, _N_STRETCHES)]
+        half = max(half, _T95 * math.sqrt(float(np.var(stretches, ddof=1)) / _N_STRETCHES))
+    half = math.hypot(half, _Z95 * beside)
     return Interval(mean, mean - half, mean + half)
 
 

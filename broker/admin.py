@@ -17,9 +17,10 @@ import msgspec
 from aiohttp import web
 from msgspec import Meta, Struct
 
+from analytics.store import StoreSettings
 from bidding.errors import BadRequest, MarketError
 from bidding.params import describe
-from bidding.params_change import flat
+from bidding.params_change import flat, with_changes
 from broker import services
 from broker.auth import Caller, KeyRing, Scope, require
 from broker.config import ConfigError, Settings, analyst_store
@@ -29,6 +30,7 @@ from broker.key_commands import configured_record
 from broker.params_control import ParamsControl
 from broker.shared_state import SharedState, StateUnavailable
 from broker.state import open_state
+from broker.whatif import in_words, preview
 from feeds.clock import Clock, SystemClock
 from feeds.compacted import latest
 from feeds.records import KeyRecord
@@ -44,6 +46,8 @@ Why = Annotated[str, Meta(min_length=1, max_length=500)]
 _CONTROL: Final = web.AppKey("control", ParamsControl)
 _CLOCK: Final = web.AppKey("clock", Clock)
 _ORIGIN: Final = web.AppKey("origin", str)
+_STORE: Final = web.AppKey("store", StoreSettings)
+_PREVIEWING: Final = web.AppKey("previewing", asyncio.Lock)
 
 
 class ChangeBody(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -62,12 +66,24 @@ class RollbackBody(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     if_version: Annotated[int, Meta(ge=0)] | None = None
 
 
-def make_admin(control: ParamsControl, clock: Clock, page_origin: str) -> web.Application:
-    """The operators' application."""
+class PreviewBody(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """`POST /admin/params/preview`."""
+
+    changes: Annotated[dict[str, int | float], Meta(min_length=1, max_length=200)]
+    since: Annotated[str, Meta(min_length=1, max_length=64)] = "24h"
+    most: Annotated[int, Meta(ge=1, le=20_000)] = 2_000
+
+
+def make_admin(
+    control: ParamsControl, clock: Clock, page_origin: str, store: StoreSettings
+) -> web.Application:
+    """The operators' application. `store` is where recorded traffic is read for previews."""
     app = web.Application(client_max_size=_MOST_BODY_BYTES, middlewares=[answer])
     app[_CONTROL] = control
     app[_CLOCK] = clock
     app[_ORIGIN] = page_origin
+    app[_STORE] = store
+    app[_PREVIEWING] = asyncio.Lock()
     for method, path, _, handler in ROUTES:
         app.router.add_route(method, path, handler)
     return app
@@ -161,6 +177,21 @@ async def patch_params(request: web.Request) -> web.Response:
     return json_response(made)
 
 
+async def post_preview(request: web.Request) -> web.Response:
+    """`POST /admin/params/preview`: what a change would have done to recorded traffic."""
+    caller_of(request)
+    control = request.app[_CONTROL]
+    if not control.ready:
+        raise NotReady("the log has not been read to its end yet")
+    body = await _body(request, PreviewBody)
+    with_changes(control.params, body.changes, version=0)
+    async with request.app[_PREVIEWING]:
+        made = await preview(
+            request.app[_STORE], body.changes, since=body.since, most=body.most, now=control.params
+        )
+    return json_response({**msgspec.structs.asdict(made), "words": in_words(made)})
+
+
 async def get_history(request: web.Request) -> web.Response:
     """`GET /admin/params/history`: newest first."""
     caller_of(request)
@@ -192,6 +223,7 @@ async def readyz(request: web.Request) -> web.Response:
 ROUTES: Final[tuple[tuple[str, str, Scope | None, Handler], ...]] = (
     ("GET", "/admin/params", "ops", get_params),
     ("PATCH", "/admin/params", "ops", patch_params),
+    ("POST", "/admin/params/preview", "ops", post_preview),
     ("GET", "/admin/params/history", "ops", get_history),
     ("POST", "/admin/params/rollback", "ops", post_rollback),
     ("GET", "/healthz", None, healthz),
@@ -250,7 +282,9 @@ async def run_admin(settings: Settings) -> None:
         stack.push_async_callback(shared.close)
         following = asyncio.create_task(control.follower.run())
         revoking = asyncio.create_task(_follow_revoked(shared, control.keys))
-        runner = web.AppRunner(make_admin(control, clock, page_origin(settings)), access_log=None)
+        runner = web.AppRunner(
+            make_admin(control, clock, page_origin(settings), settings.store), access_log=None
+        )
         await runner.setup()
         stack.push_async_callback(runner.cleanup)
         await web.TCPSite(runner, settings.admin.host, settings.admin.port).start()

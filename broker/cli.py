@@ -296,6 +296,34 @@ def explain(
 
 
 @app.command()
+def whatif(
+    params: Annotated[Path, typer.Option(help="TOML or JSON: the numbers to change.")],
+    since: Annotated[str, typer.Option(help="24h, 7d, or a time.")] = "24h",
+    most: Annotated[int, typer.Option(help="Most decisions to drive; a sample beyond.")] = 5_000,
+    config: ConfigOption = None,
+    json: JsonOption = False,
+) -> None:
+    """What other params would have bought and delivered, by recorded traffic.
+
+    Exits with 1 when it would break a promise or put one at risk.
+    """
+    from broker import whatif as asking
+
+    settings = settings_from(config)
+    try:
+        told = run(asking.from_file(settings.store, params, since=since, most=most))
+    except MarketError as error:
+        _console.print(f"[red]{error}[/]", highlight=False)
+        raise typer.Exit(2) from error
+    if json:
+        print_json(told)
+    else:
+        Console().print(asking.in_words(told), highlight=False, markup=False)
+    if told.whatif.called:
+        raise typer.Exit(1)
+
+
+@app.command()
 def up(
     demo: Annotated[bool, typer.Option("--demo", help="Drive traffic and faults.")] = False,
     seconds: Annotated[float | None, typer.Option(help="End after so many seconds.")] = None,

@@ -1,4 +1,4 @@
-"""`broker params get|set|rollback|history`: the live params, by way of the operators' port."""
+"""`broker params`: the live params, by way of the operators' port."""
 
 from __future__ import annotations
 
@@ -21,6 +21,7 @@ JsonOption = Annotated[bool, typer.Option("--json", help="One JSON object as the
 KeyOption = Annotated[
     str, typer.Option("--key", envvar="BROKER_OPS_KEY", help="A key with the scope ops.")
 ]
+ChangesArgument = Annotated[list[str], typer.Argument(help="path=value, one each.")]
 WhyOption = Annotated[str, typer.Option("--why", help="The reason, kept with the change.")]
 
 
@@ -50,7 +51,7 @@ def get_params(
 
 @app.command("set")
 def set_params(
-    changes: Annotated[list[str], typer.Argument(help="path=value, one each.")],
+    changes: ChangesArgument,
     why: WhyOption,
     if_version: Annotated[
         int | None, typer.Option(help="Refuse if another is in force; default: the one now.")
@@ -60,17 +61,31 @@ def set_params(
     json: JsonOption = False,
 ) -> None:
     """Change some numbers; in force on every gateway within a second."""
-    wanted: dict[str, float] = {}
-    for change in changes:
-        path, _, text = change.partition("=")
-        try:
-            wanted[path] = msgspec.json.decode(text, type=int | float)
-        except msgspec.DecodeError:
-            _refused({"message": f"{change!r}: not a number", "remedy": "write path=0.7"}, json)
+    wanted = _numbers(changes, json)
     if if_version is None:
         if_version = _asked(config, key, json, "GET", "/admin/params")["version"]
     body = {"if_version": if_version, "changes": wanted, "why": why}
     _show(_asked(config, key, json, "PATCH", "/admin/params", body), json)
+
+
+@app.command()
+def preview(
+    changes: ChangesArgument,
+    since: Annotated[str, typer.Option(help="24h, 7d, or a time.")] = "24h",
+    most: Annotated[int, typer.Option(help="Most decisions to drive; a sample beyond.")] = 2_000,
+    key: KeyOption = "",
+    config: ConfigOption = None,
+    json: JsonOption = False,
+) -> None:
+    """What a change would have done to recorded traffic; exits with 1 if a promise suffers."""
+    body = {"changes": _numbers(changes, json), "since": since, "most": most}
+    told = _asked(config, key, json, "POST", "/admin/params/preview", body)
+    if json:
+        _print(told)
+    else:
+        _out.print(told["words"], highlight=False, markup=False)
+    if told["whatif"]["called"]:
+        raise typer.Exit(1)
 
 
 @app.command()
@@ -125,6 +140,18 @@ def _asked(
     if status >= 300:
         _refused(told["error"], json)
     return told
+
+
+def _numbers(changes: list[str], json: bool) -> dict[str, float]:
+    """Numbers by path, or the end of the process."""
+    wanted: dict[str, float] = {}
+    for change in changes:
+        path, _, text = change.partition("=")
+        try:
+            wanted[path] = msgspec.json.decode(text, type=int | float)
+        except msgspec.DecodeError:
+            _refused({"message": f"{change!r}: not a number", "remedy": "write path=0.7"}, json)
+    return wanted
 
 
 def _refused(error: dict[str, Any], json: bool) -> NoReturn:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
 import msgspec
@@ -18,7 +18,7 @@ from bidding.quote import Position
 from bidding.view import MarketView
 from feeds.booking import take
 from feeds.errors import Unmakeable
-from feeds.records import Record, ViewRecord
+from feeds.records import Record, SkillRecord, ViewRecord
 from feeds.views import overlaid, positions_of
 
 _BOOLS: Final = frozenset(f.name for f in dataclasses.fields(MarketView) if f.type == "Bools")
@@ -33,11 +33,16 @@ class Place(NamedTuple):
     offset: int
 
 
+ClassStates = Mapping[str, Mapping[str, Sequence[float]]]
+"""Memory of class prices, by task and class."""
+
+
 class Remade(Struct):
-    """A view as it was, and the params that its build starts with."""
+    """A view as it was, the params that its build starts with, and the class prices' memory."""
 
     view: MarketView
     defaults: Params
+    class_states: ClassStates = {}
 
 
 class ViewMaker:
@@ -60,6 +65,7 @@ class ViewMaker:
         self.taken: set[Place] = set()
         self._columns: dict[str, NDArray[np.float64]] = {}
         self._defaults = Params()
+        self._class_states: dict[str, Mapping[str, Sequence[float]]] = {}
         self._at = 0
 
     def step(self, record: ViewRecord) -> None:
@@ -96,7 +102,8 @@ class ViewMaker:
             for name, column in self._columns.items()
         }
         view = self.book.view(record.at_us, **columns)
-        return Remade(dataclasses.replace(view, number=record.view_number), self._defaults)
+        view = dataclasses.replace(view, number=record.view_number)
+        return Remade(view, self._defaults, dict(self._class_states))
 
     def _take(self, book: MarketBook, place: Place) -> None:
         """Take in a record, unless it is in: a whole view repeats what led up to it."""
@@ -106,6 +113,8 @@ class ViewMaker:
         if record is None:
             raise Unmakeable(f"{place.topic} at {place.offset} of {place.log} is missing")
         take(book, record)
+        if isinstance(record, SkillRecord):
+            self._class_states[record.task] = record.classes
         self.taken.add(place)
 
 

@@ -8,7 +8,7 @@ from typing import Final, NamedTuple, Self
 
 import msgspec
 
-from analytics.whatif import ClassStates, Moment
+from analytics.whatif import Moment
 from bidding.appraisal import Appraiser, Label, Settled
 from bidding.auction import decide
 from bidding.book import MarketBook
@@ -23,6 +23,7 @@ from bidding.view import MarketView
 from broker.rehearsal.market import Ask, Delivered, PaperTruth
 from feeds.flight import decision_record
 from feeds.records import DecisionRecord
+from feeds.view_maker import ClassStates
 
 TICK_US: Final = 250_000
 _MOST_ATTEMPTS: Final = 3

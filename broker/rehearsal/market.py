@@ -141,9 +141,17 @@ class PaperTruth:
             cost_nusd=round(self._prices[offer].cost_nusd(ask.input_tokens, tokens)),
         )
 
+    def items(self, task: str, n: int) -> list[TaskItem]:
+        """Some items of a task."""
+        return [generate(task, k) for k in range(n)]
+
     def expected_good(self, ask: Ask, offer: str) -> float:
         """Chance of a right answer from the offer's model, at the item's difficulty."""
-        return self._behaviour.right_share(self.model_of[offer], ask.item.difficulty)
+        return self.expected_good_of(ask.item, offer)
+
+    def expected_good_of(self, item: TaskItem, offer: str) -> float:
+        """Chance of a right answer to `item`."""
+        return self._behaviour.right_share(self.model_of[offer], item.difficulty)
 
     def expected_on_time(self, sla: Sla, offer: str) -> float:
         """Chance that the first token comes in time, failures not counted; 1 without a deadline."""

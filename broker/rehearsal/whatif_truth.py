@@ -71,25 +71,30 @@ class Trial(Struct, frozen=True, kw_only=True):
     called: bool
 
 
-def usual_changes(n: int, seed: int) -> list[dict[str, float]]:
-    """Changes as operators make them: one or two numbers moved within reason."""
+_USUAL: Final[tuple[tuple[str, float, float], ...]] = (
+    ("pacing.quality_margin", -0.05, 0.03),
+    ("choice.optimism_sd", 0.3, 1.7),
+    ("pacing.quality_step", 0.01, 0.08),
+    ("exploration.share", 0.0, 0.3),
+    ("pacing.quality_reserve_usd", 0.0005, 0.02),
+    ("choice.latency_optimism_sd", 0.0, 2.0),
+    ("pacing.punctuality_step", 0.01, 0.15),
+    ("choice.failover_price_usd", 0.0, 0.002),
+    ("pacing.label_step", 0.0, 0.02),
+    ("exploration.burn_in_share", 0.0, 0.1),
+)
+
+
+def usual_changes(seed: int) -> list[dict[str, float]]:
+    """Changes as operators make them: each number in turn, every other time with one more."""
     rng = random.Random(seed)
-    makers: tuple[tuple[str, float, float], ...] = (
-        ("pacing.quality_margin", -0.05, 0.03),
-        ("pacing.quality_step", 0.01, 0.06),
-        ("pacing.punctuality_step", 0.02, 0.1),
-        ("pacing.quality_reserve_usd", 0.002, 0.02),
-        ("choice.optimism_sd", 0.5, 1.5),
-        ("choice.latency_optimism_sd", 0.0, 1.5),
-        ("choice.failover_price_usd", 0.0, 0.002),
-        ("exploration.share", 0.0, 0.1),
-        ("exploration.burn_in_share", 0.0, 0.05),
-        ("exploration.max_loss_usd", 0.0001, 0.01),
-    )
-    return [
-        {path: round(rng.uniform(low, high), 5) for path, low, high in rng.sample(makers, k)}
-        for k in (rng.choice((1, 1, 2)) for _ in range(n))
-    ]
+    found: list[dict[str, float]] = []
+    for k in range(N_CHANGES):
+        moved = [_USUAL[k % len(_USUAL)]]
+        if k % 2:
+            moved.append(rng.choice([u for u in _USUAL if u != moved[0]]))
+        found.append({path: round(rng.uniform(low, high), 5) for path, low, high in moved})
+    return found
 
 
 class Market:
@@ -109,10 +114,10 @@ class Market:
     def said(self, changes: dict[str, float]) -> WhatIf:
         """The report on a change, from the recording alone."""
         then = with_changes(self.params, changes, version=1)
-        drives = Drives(then)
+        drives = Drives(self.params, then)
         for flown in self.recorded:
             drives.take(flown.moment)
-        return report(drives, self.params, then)
+        return report(drives)
 
     def served(self, changes: dict[str, float]) -> list[Flown]:
         """The same requests with the change in force."""
@@ -164,10 +169,10 @@ def broken(before: Sequence[Flown], after: Sequence[Flown]) -> list[str]:
     return found
 
 
-def judged(seed: int) -> tuple[list[Trial], list[Trial]]:
-    """Two usual changes on a market of this seed, and harsh ones until two break a promise."""
+def judged(seed: int, changes: Sequence[dict[str, float]]) -> tuple[list[Trial], list[Trial]]:
+    """Usual changes on a market of this seed, and harsh ones until two break a promise."""
     market = Market(seed)
-    usual = [market.trial(changes) for changes in usual_changes(2, seed)]
+    usual = [market.trial(change) for change in changes]
     harsh: list[Trial] = []
     for k in range(len(HARSH)):
         made = market.trial(HARSH[(2 * seed + k) % len(HARSH)])
@@ -182,8 +187,10 @@ def figures(seed: int, n_processes: int) -> dict[str, Any]:
     """Everything, as one object."""
     begun_s = time.monotonic()
     seeds = range(seed, seed + _N_MARKETS)
+    changes = usual_changes(seed)
+    shared = [changes[k::_N_MARKETS] for k in range(_N_MARKETS)]
     with ProcessPoolExecutor(max_workers=n_processes) as pool:
-        made = list(pool.map(judged, seeds))
+        made = list(pool.map(judged, seeds, shared))
     usual = [trial for trials, _ in made for trial in trials]
     harsh = [trial for _, trials in made for trial in trials]
     covered = {k: sum(t.covered[k] for t in usual) for k in _OUTCOMES}

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-import os
-import sys
 import time
 from typing import Any
 
 import msgspec
 import pytest
 
+from analytics.explain import decisions
+from broker import cli
 from broker.admin import check_exposure
 from broker.config import ConfigError
 from tests.fakes.up_rig import Market, Reply, polled
@@ -42,18 +42,6 @@ async def in_force(market: Market, version: int) -> float:
 
     await polled(decided, f"params version {version} in force", 5.0)
     return time.monotonic() - begun_s
-
-
-async def shell(market: Market, *arguments: str) -> tuple[int, dict[str, Any]]:
-    process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "broker", "params", *arguments, "--json"),
-        *("--config", str(market.up.config_path)),
-        env={**os.environ, "BROKER_OPS_KEY": market.up.keys["ops"]},
-        stdout=asyncio.subprocess.PIPE,
-    )
-    out, _ = await process.communicate()
-    told = msgspec.json.decode(out.strip().splitlines()[-1])
-    return process.returncode or 0, told
 
 
 async def test_a_change_is_in_force_refused_and_rolled_back(market: Market) -> None:
@@ -95,22 +83,71 @@ async def test_a_change_is_in_force_refused_and_rolled_back(market: Market) -> N
     assert told["versions"][1]["changes"][0] == won["changes"][0]
 
 
-async def test_the_shell_changes_and_refuses(market: Market) -> None:
-    code, told = await shell(market, "get", PATH)
+async def test_a_change_is_previewed_by_recorded_traffic(market: Market) -> None:
+    replies = [await market.ask("market:previewed", sla={"quality": 0.9}) for _ in range(5)]
+    ids = [reply.headers["x-broker-decision"] for reply in replies]
+
+    async def stored() -> bool:
+        return len(await decisions(market.up_store, ids)) == len(ids)
+
+    await polled(stored, "decisions in the store")
+    version = (await admin(market, "GET")).body["version"]
+    body = {"changes": {"choice.unstated_value_usd": 0.0, PATH: 3.9}, "since": "1h"}
+
+    async def driven() -> dict[str, Any] | None:
+        told = await admin(market, "POST", "/preview", json=body)
+        assert told.status == 200, told.body
+        found: dict[str, Any] = told.body
+        return found if found["whatif"]["n_decisions"] >= len(ids) else None
+
+    told = await polled(driven, "decisions driven")
+    assert told["from_version"] == version
+    assert {c["path"] for c in told["whatif"]["changed"]} == set(body["changes"])
+    assert told["whatif"]["cost_usd"]["then"]["doubly_robust"]["value"] > 0.0
+    assert told["whatif"]["offers"]
+    assert f"{PATH}: " in told["words"]
+    assert (await admin(market, "GET")).body["version"] == version
+    beyond = await admin(market, "POST", "/preview", json={"changes": {PATH: 9}})
+    assert (beyond.status, beyond.body["error"]["bounds"]) == (422, [0.0, 4.0])
+    never = await admin(market, "POST", "/preview", json={**body, "since": "yesterday-ish"})
+    assert never.status == 400
+
+
+def shell(market: Market, capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, Any]:
+    """A command in this process: the interpreter's start is another test's matter."""
+    command = ["params", *arguments, "--json", "--config", str(market.up.config_path)]
+    capsys.readouterr()
+    code = cli.app(command, standalone_mode=False) or 0
+    return code, msgspec.json.decode(capsys.readouterr().out.strip().splitlines()[-1])
+
+
+async def test_the_shell_changes_and_refuses(
+    market: Market, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cli.logs, "configure", lambda level: None)
+    monkeypatch.setenv("BROKER_OPS_KEY", market.up.keys["ops"])
+
+    async def run(*arguments: str) -> tuple[int, Any]:
+        return await asyncio.to_thread(shell, market, capsys, *arguments)
+
+    code, told = await run("get", PATH)
     assert code == 0
     assert [f["path"] for f in told["fields"]] == [PATH]
-    code, made = await shell(market, "set", "exploration.share=0.02", "--why", "a test")
+    code, made = await run("set", "exploration.share=0.02", "--why", "a test")
     assert code == 0
     assert made["version"] == told["version"] + 1
-    code, refused = await shell(market, "set", "exploration.share=7", "--why", "a test")
+    code, refused = await run("set", "exploration.share=7", "--why", "a test")
     assert code == 1
     assert refused["error"]["bounds"] is not None
-    code, back = await shell(market, "rollback", str(told["version"]), "--why", "a test")
+    code, back = await run("rollback", str(told["version"]), "--why", "a test")
     assert code == 0
     assert back["changes"][0]["path"] == "exploration.share"
-    code, history = await shell(market, "history")
+    code, history = await run("history")
     assert code == 0
     assert history["versions"][0]["version"] == back["version"]
+    code, seen = await run("preview", "exploration.share=0.1", "--since", "1h")
+    assert code in (0, 1)
+    assert seen["whatif"]["changed"][0]["path"] == "exploration.share"
 
 
 async def test_only_the_market_page_may_call_from_a_browser(market: Market) -> None:

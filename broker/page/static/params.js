@@ -36,13 +36,28 @@ function show(base, now, history) {
       said.className = "bad";
     }
   };
-  const change = (field, input) => act(() => send("PATCH", "/admin/params", {
-    if_version: now.version, changes: { [field.path]: Number(input.value) }, why: why.value || "from the market page",
-  }, base));
+  const told = el("div", { id: "params-preview", role: "status" });
+  // What it would have done is shown first; only then can it be put in force.
+  const preview = async (field, input) => {
+    const changes = { [field.path]: Number(input.value) };
+    told.replaceChildren(el("p", { class: "hint" }, "driving recorded traffic through it …"));
+    const apply = el("button", { type: "button", id: "params-apply", onclick: () => act(() => send("PATCH", "/admin/params", {
+      if_version: now.version, changes, why: why.value || "from the market page" }, base)) }, "put in force");
+    const leave = el("button", { type: "button", class: "plain", onclick: () => told.replaceChildren() }, "leave it");
+    try {
+      const found = await send("POST", "/admin/params/preview", { changes }, base);
+      told.replaceChildren(el("h3", {}, `${field.path}: ${number(field.value)} to ${number(changes[field.path])}`),
+        el("pre", { class: found.whatif.called ? "bad" : "" }, found.words), el("p", { class: "controls" }, apply, leave));
+    } catch (error) {
+      // Refused: it would be refused in earnest as well. No store: there is nothing to preview with.
+      told.replaceChildren(el("p", { class: "bad" }, error.message),
+        error.status >= 500 ? el("p", { class: "controls" }, apply, leave) : "");
+    }
+  };
   const groups = Map.groupBy ? Map.groupBy(now.fields, (f) => f.path.split(".")[0]) : grouped(now.fields);
   const rows = [...groups].map(([group, fields]) => el("details", {}, el("summary", {}, group), ...fields.map((field) => {
     const input = el("input", { type: "number", step: "any", value: field.value, min: field.low, max: field.high, "aria-label": field.path, "data-path": field.path });
-    const set = el("button", { type: "button", class: "plain", onclick: () => change(field, input) }, "set");
+    const set = el("button", { type: "button", class: "plain", onclick: () => preview(field, input) }, "preview");
     return el("div", { class: "param" }, el("code", {}, field.path), el("span", {}, input),
       el("span", { class: "hint" }, set, ` ${field.meaning} (${number(field.low)} to ${number(field.high)} ${field.unit}; default ${number(field.default)})`));
   })));
@@ -55,7 +70,7 @@ function show(base, now, history) {
       act(() => send("POST", "/admin/params/rollback", { to: h.version, why: why.value || "rolled back from the market page" }, base)) }, "roll back to")],
   ], history.slice(0, 12));
   document.querySelector("#params-body").replaceChildren(
-    el("p", { class: "controls" }, el("b", {}, `version ${now.version}`), why), said, ...rows, el("h3", {}, "History"), el("div", { class: "wide" }, past));
+    el("p", { class: "controls" }, el("b", {}, `version ${now.version}`), why), said, told, ...rows, el("h3", {}, "History"), el("div", { class: "wide" }, past));
 }
 
 function grouped(fields) {

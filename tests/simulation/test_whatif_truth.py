@@ -1,0 +1,53 @@
+"""What-if reports against what the changes then do, on one market (`make whatif-truth`: ten)."""
+
+from __future__ import annotations
+
+import pytest
+
+from broker.rehearsal.whatif_truth import Market
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def market() -> Market:
+    return Market(5, n_window=800, n_before=1500)
+
+
+def test_driving_through_the_params_in_force_gives_what_was_recorded(market: Market) -> None:
+    said = market.said({"exploration.safety_sd": 1.0000001})
+    assert said.changed_share < 0.05
+    assert said.good is not None
+    assert said.good.then.claimed
+    assert said.good.then.doubly_robust.value == pytest.approx(said.good.now, abs=0.01)
+    assert not said.called
+    assert said.n_missing == 0
+
+
+def test_usual_changes_are_covered_and_raise_no_alarm(market: Market) -> None:
+    changes = [
+        {"pacing.quality_margin": -0.02},
+        {"exploration.share": 0.1},
+        {"choice.optimism_sd": 0.7},
+        {"choice.failover_price_usd": 0.001},
+    ]
+    trials = [market.trial(change) for change in changes]
+    assert not any(t.broken or t.called for t in trials), trials
+    for outcome in ("good", "on_time", "cost_usd"):
+        assert sum(t.covered[outcome] for t in trials) >= len(trials) - 1, (outcome, trials)
+
+
+@pytest.mark.parametrize(
+    "change", [{"pacing.quality_reserve_usd": 3e-5}, {"pacing.punctuality_reserve_usd": 1e-6}]
+)
+def test_a_change_that_breaks_a_promise_is_called_before_it_is_made(
+    market: Market, change: dict[str, float]
+) -> None:
+    trial = market.trial(change)
+    assert trial.broken, trial
+    assert trial.called
+
+
+def test_numbers_of_the_estimators_are_named_as_not_covered(market: Market) -> None:
+    said = market.said({"reliability.circuit.open_after": 9.0, "choice.optimism_sd": 0.9})
+    assert said.not_covered == ["reliability.circuit.open_after"]

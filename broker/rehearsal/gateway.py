@@ -41,8 +41,7 @@ class Assigned(NamedTuple):
 class Flown(NamedTuple):
     """A request that was served, with the truth of what was bought.
 
-    `good` and `on_time` are chances of the offer that delivered, without luck; `was_good` is
-    what came of it.
+    `good` and `on_time` are chances, given what was bought; `was_good` is what came of it.
     """
 
     moment: Moment
@@ -121,12 +120,13 @@ class RehearsedGateway:
         self._settle(ask, record, bid, got, waited_ms, cost_nusd)
         label = float(got.good) if ask.labelled and got is not None and got.ok else None
         self._learn(record, request, label)
-        offer = "" if bid is None else bid.offer
+        tried = [b.offer for b in decision.ranked[:_MOST_ATTEMPTS]]
+        good, on_time = self.truth.expected(ask, tried)
         return Flown(
             moment=Moment(view, record, assigned.params, self._states, label),
             record=record,
-            good=self.truth.expected_good(ask, offer) if offer else 0.0,
-            on_time=self.truth.expected_on_time(ask.asker.sla, offer) if offer else 0.0,
+            good=good,
+            on_time=on_time,
             cost_usd=cost_nusd * 1e-9,
             was_good=got is not None and got.good,
         )

@@ -153,12 +153,27 @@ class PaperTruth:
         """Chance of a right answer to `item`."""
         return self._behaviour.right_share(self.model_of[offer], item.difficulty)
 
-    def expected_on_time(self, sla: Sla, offer: str) -> float:
-        """Chance that the first token comes in time, failures not counted; 1 without a deadline."""
+    def expected_on_time(self, sla: Sla, offer: str, waited_ms: float = 0.0) -> float:
+        """Chance that a sound call's first token comes in time; 1 without a deadline."""
         if sla.ttft_ms is None:
             return 1.0
+        left_ms = sla.ttft_ms - waited_ms
+        if left_ms <= 0.0:
+            return 0.0
         shape = self._shapes[offer]
-        return _NORMAL.cdf((math.log(sla.ttft_ms) - shape.ttft_log_ms) / shape.ttft_log_sd)
+        return _NORMAL.cdf((math.log(left_ms) - shape.ttft_log_ms) / shape.ttft_log_sd)
+
+    def expected(self, ask: Ask, offers: Sequence[str]) -> tuple[float, float]:
+        """Chances of a good and of a punctual answer where `offers` are tried in this order."""
+        good = on_time = 0.0
+        reached, waited_ms = 1.0, 0.0
+        for offer in offers:
+            sound = reached * (1.0 - self._fail_share)
+            good += sound * self.expected_good(ask, offer)
+            on_time += sound * self.expected_on_time(ask.asker.sla, offer, waited_ms)
+            reached *= self._fail_share
+            waited_ms += _FAILED_AFTER_MS
+        return good, on_time
 
 
 def _texts_only(data: MarketData) -> Catalogue:

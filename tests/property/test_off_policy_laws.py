@@ -83,8 +83,9 @@ def test_good_models_make_the_doubly_robust_interval_narrower_than_the_weights_a
         logged, _ = _logged(rng, old=SPREAD, new=OTHER, model_error=0.0)
         found = estimate(logged)
         widths.append([i.high - i.low for i in (found.doubly_robust, found.snips, found.ips)])
-    means = np.mean(widths, axis=0).tolist()
-    assert means == sorted(means)
+    doubly_robust, snips, ips = np.mean(widths, axis=0).tolist()
+    assert doubly_robust < 0.9 * ips
+    assert doubly_robust < 1.1 * snips
 
 
 def test_the_same_policy_is_the_plain_mean() -> None:

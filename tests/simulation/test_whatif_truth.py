@@ -24,7 +24,7 @@ def test_driving_through_the_params_in_force_gives_what_was_recorded(market: Mar
     assert said.n_missing == 0
 
 
-def test_usual_changes_are_covered_and_hardly_raise_an_alarm(market: Market) -> None:
+def test_usual_changes_are_foreseen_within_points_and_hardly_raise_an_alarm(market: Market) -> None:
     changes = [
         {"pacing.quality_margin": -0.02},
         {"exploration.share": 0.1},
@@ -34,8 +34,10 @@ def test_usual_changes_are_covered_and_hardly_raise_an_alarm(market: Market) -> 
     trials = [market.trial(change) for change in changes]
     assert not any(t.broken for t in trials), trials
     assert sum(t.called for t in trials) <= 1, trials
-    for outcome in ("good", "on_time", "cost_usd"):
-        assert sum(t.covered[outcome] for t in trials) >= len(trials) - 1, (outcome, trials)
+    for trial in trials:
+        # One market's luck is in all of its trials: coverage is for `make whatif-truth` to count.
+        assert trial.said["good"][0] == pytest.approx(trial.truth["good"], abs=0.03), trial
+        assert trial.said["on_time"][0] == pytest.approx(trial.truth["on_time"], abs=0.03), trial
 
 
 @pytest.mark.parametrize(
@@ -50,5 +52,5 @@ def test_a_change_that_breaks_a_promise_is_called_before_it_is_made(
 
 
 def test_numbers_of_the_estimators_are_named_as_not_covered(market: Market) -> None:
-    said = market.said({"reliability.circuit.open_after": 9.0, "choice.optimism_sd": 0.9})
+    said = market.said({"reliability.circuit.open_after": 9, "choice.optimism_sd": 0.9})
     assert said.not_covered == ["reliability.circuit.open_after"]

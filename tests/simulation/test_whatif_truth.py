@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import pytest
 
-from broker.rehearsal.whatif_truth import Market
+from broker.rehearsal.whatif_truth import HARSH, Market
 
 pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")
 def market() -> Market:
-    return Market(5, n_window=800, n_before=1500)
+    return Market(5, n_window=800, n_before=2500)
 
 
 def test_driving_through_the_params_in_force_gives_what_was_recorded(market: Market) -> None:
@@ -24,7 +24,7 @@ def test_driving_through_the_params_in_force_gives_what_was_recorded(market: Mar
     assert said.n_missing == 0
 
 
-def test_usual_changes_are_foreseen_within_points_and_hardly_raise_an_alarm(market: Market) -> None:
+def test_usual_changes_are_foreseen_and_hardly_raise_an_alarm(market: Market) -> None:
     changes = [
         {"pacing.quality_margin": -0.02},
         {"exploration.share": 0.1},
@@ -36,19 +36,16 @@ def test_usual_changes_are_foreseen_within_points_and_hardly_raise_an_alarm(mark
     assert sum(t.called for t in trials) <= 1, trials
     for trial in trials:
         # One market's luck is in all of its trials: coverage is for `make whatif-truth` to count.
-        assert trial.said["good"][0] == pytest.approx(trial.truth["good"], abs=0.03), trial
-        assert trial.said["on_time"][0] == pytest.approx(trial.truth["on_time"], abs=0.03), trial
+        for outcome in ("good", "on_time"):
+            off = abs(trial.said[outcome][0] - trial.truth[outcome])
+            assert trial.covered[outcome] or off < 0.03, trial
 
 
-@pytest.mark.parametrize(
-    "change", [{"pacing.quality_reserve_usd": 3e-5}, {"pacing.punctuality_reserve_usd": 1e-6}]
-)
-def test_a_change_that_breaks_a_promise_is_called_before_it_is_made(
-    market: Market, change: dict[str, float]
-) -> None:
-    trial = market.trial(change)
-    assert trial.broken, trial
-    assert trial.called
+def test_a_change_that_breaks_a_promise_is_called_before_it_is_made(market: Market) -> None:
+    trials = [market.trial(change) for change in HARSH[:5]]
+    breaking = [trial for trial in trials if trial.broken]
+    assert len(breaking) >= 2, trials
+    assert all(trial.called for trial in breaking), breaking
 
 
 def test_numbers_of_the_estimators_are_named_as_not_covered(market: Market) -> None:

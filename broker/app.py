@@ -129,6 +129,9 @@ async def run_gateway(settings: Settings, worker: int = 0) -> None:
         if state.tracing is not None:
             stack.push_async_callback(asyncio.to_thread, state.tracing.close)
         stack.push_async_callback(state.close)
+        stack.callback(state.prompts.close)
+        if settings.gateway.prompt_features:
+            state.prompts.load_beside()
         upstream = Upstream()
         await upstream.start()
         stack.push_async_callback(upstream.close)

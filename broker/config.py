@@ -60,6 +60,8 @@ class GatewaySettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     view_interval_s: Seconds = 0.05
     workers: Annotated[int, Meta(ge=1, le=64)] = 1
     recent_decisions: Count = 20_000
+    prompt_features: bool = True
+    """Whether numbers that tell how hard a prompt is are read from it, bid on and recorded."""
     connections: PortSettings = field(default_factory=PortSettings)
     admin_url: Annotated[str, Meta(pattern=r"^(https?://[A-Za-z0-9.:\[\]-]+)?$")] = ""
     """Where people's browsers reach the admin port, for the market page; empty: no params there."""

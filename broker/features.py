@@ -8,13 +8,19 @@ ordinary prompt.
 
 from __future__ import annotations
 
+import threading
 from collections import OrderedDict
+from contextlib import suppress
 from hashlib import blake2b
 from typing import Final
 
 from analytics.embedding import HEAD_CHARS, TAIL_CHARS, PromptFeatures, load_prompt_features
 from analytics.errors import EmbeddingUnavailable
-from bidding.features import Floats
+
+Features = tuple[float, ...]
+
+_DIGITS: Final = 4
+"""Kept after the point: what a record carries of a prompt, and what the auction reads."""
 
 MAX_CACHED: Final = 4096
 """Prompts remembered: about 4 MB."""
@@ -24,12 +30,13 @@ OFF_LOOP_CHARS: Final = 512
 
 
 class FeatureCache:
-    """Features of prompts, least recently used ones forgotten. For one thread at a time."""
+    """Features of prompts, least recently used ones forgotten. For any thread."""
 
     def __init__(self, source: PromptFeatures | None, max_cached: int = MAX_CACHED) -> None:
         self._source = source
         self._max_cached = max_cached
-        self._known: OrderedDict[bytes, Floats] = OrderedDict()
+        self._known: OrderedDict[bytes, Features] = OrderedDict()
+        self._lock = threading.Lock()
         self.n_hits = 0
         self.n_misses = 0
 
@@ -45,27 +52,28 @@ class FeatureCache:
     def available(self) -> bool:
         return self._source is not None
 
-    def cached(self, prompt: str) -> Floats | None:
+    def cached(self, prompt: str) -> Features | None:
         """The features if they are known already."""
         key = _key(prompt)
         found = self._known.get(key)
         if found is not None:
-            self._known.move_to_end(key)
+            with suppress(KeyError):  # another thread may just have forgotten it
+                self._known.move_to_end(key)
             self.n_hits += 1
         return found
 
-    def features(self, prompt: str) -> Floats | None:
-        """The prompt's features, shape (N_FEATURES,); None without weights or without a prompt."""
+    def features(self, prompt: str) -> Features | None:
+        """The prompt's N_FEATURES features; None without weights or without a prompt."""
         if self._source is None or not prompt:
             return None
         found = self.cached(prompt)
         if found is None:
-            self.n_misses += 1
-            found = self._source.features(prompt)
-            found.setflags(write=False)
-            self._known[_key(prompt)] = found
-            if len(self._known) > self._max_cached:
-                self._known.popitem(last=False)
+            with self._lock:
+                self.n_misses += 1
+                found = tuple(self._source.features(prompt).round(_DIGITS).tolist())
+                self._known[_key(prompt)] = found
+                if len(self._known) > self._max_cached:
+                    self._known.popitem(last=False)
         return found
 
 

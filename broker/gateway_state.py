@@ -19,6 +19,7 @@ from broker.market_routes import market_body
 from broker.market_stream import MarketStream
 from broker.metrics import Metrics
 from broker.page_routes import load_files
+from broker.prompts import PromptReader
 from broker.recent import Flight
 from broker.response_cache import ResponseCache
 from broker.sessions import OfferFacts, Sessions
@@ -68,6 +69,7 @@ class GatewayState:
         self.clock = clock
         self.stored_flight = stored_flight
         self.shared = shared
+        self.prompts = PromptReader()
         self.tenancy = Tenancy(shared, clock)
         self.sessions = Sessions(shared, facts, clock)
         self.cache = ResponseCache(settings.cache, clock)

@@ -160,6 +160,9 @@ class RequestLine:
             self._state.metrics.cache_lookups.labels(lookup.word).inc()
         if lookup.hit is not None:
             return await self._cached(http, request, asked, caller, surface, lookup.hit)
+        features = await self._state.prompts.read(request)
+        if features:
+            asked = msgspec.structs.replace(asked, features=features)
         flying = await self._admitted(request, asked, caller, started_ns, session_named(http))
         flying.lookup = lookup
         if trace is not None:

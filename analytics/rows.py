@@ -18,12 +18,12 @@ import msgspec
 from msgspec import Struct
 
 from feeds.codec import encode
-from feeds.records import CalibrationRecord, Record, Written
-from feeds.topics import BY_NAME, DECISIONS, QUOTES, Topic, key_of
+from feeds.records import AskRecord, CalibrationRecord, Record, Written
+from feeds.topics import BY_NAME, DECISIONS, PRICES, QUOTES, Topic, key_of
 
 _PLACE: Final = ("_log", "_life", "_partition", "_offset", "_batch_first", "_batch_last", "_day")
 #: Records that travel on another kind's topic.
-_GUESTS: Final = frozenset({(QUOTES.name, CalibrationRecord)})
+_GUESTS: Final = frozenset({(QUOTES.name, CalibrationRecord), (PRICES.name, AskRecord)})
 _encode = msgspec.json.encode
 
 

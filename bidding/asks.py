@@ -64,14 +64,14 @@ class Asks:
             return listed
         if self._made is None or rows != self._in_force:
             asked = [
-                _lower(price, self._asks[row].prices) if row in rows else price
+                lowered(price, self._asks[row].prices) if row in rows else price
                 for row, price in enumerate(self._listed)
             ]
             self._made, self._in_force = price_columns(asked), rows
         return self._made
 
 
-def _lower(listed: PriceList, asked: PriceList) -> PriceList:
+def lowered(listed: PriceList, asked: PriceList) -> PriceList:
     """The list with each price that is asked for less, in every tier of either."""
     edges = sorted({t.above_input_tokens for t in (*listed.tiers, *asked.tiers)})
     tiers = []

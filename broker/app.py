@@ -18,6 +18,7 @@ from aiohttp import web
 
 from analytics.errors import NotStored, StoreError
 from analytics.explain import decision_line
+from analytics.notices import notices
 from analytics.remake import remake
 from analytics.store import Store
 from bidding.fallback import Forecast
@@ -124,6 +125,7 @@ async def run_gateway(settings: Settings, worker: int = 0) -> None:
             shared,
             desk,
             offer_facts(catalogue),
+            history.notices,
         )
         state.tracing = tracing_of(settings, metrics, gateway_id, journal)
         if state.tracing is not None:
@@ -139,6 +141,9 @@ async def run_gateway(settings: Settings, worker: int = 0) -> None:
         if any(p.wire == "bedrock" and installed(p.wire) for p in catalogue.providers):
             await asyncio.to_thread(aws_signature.load)
         follow = asyncio.create_task(market.run())
+        spot = asyncio.create_task(state.spot.run())
+        stack.push_async_callback(state.spot.close)
+        stack.callback(spot.cancel)
         revoking = asyncio.create_task(follow_revocations(shared, market.keys, spool, clock))
         port = PublicPort(settings.gateway.connections)
         runner = web.AppRunner(
@@ -258,6 +263,19 @@ class _History:
         if line is None or line.decision.tenant != tenant:
             return None
         return Flight(line.decision, line.attempts, line.feedback)
+
+    async def notices(
+        self, seller: str, offer: str, since_us: int, most: int
+    ) -> list[dict[str, Any]]:
+        """What became of a seller's asks, newest first.
+
+        Raises
+        ------
+        StoreUnavailable, StoreRejected
+        """
+        if self._store is None:
+            self._store = await Store.open(self._settings.store)
+        return await notices(self._store, seller, offer=offer, since_us=since_us, most=most)
 
     async def replayed(self, record: DecisionRecord) -> dict[str, Any]:
         """The decision made again. A view read a moment ago is waited for while it is stored.

@@ -16,7 +16,7 @@ from aiohttp import web
 
 from bidding.auction import decide
 from bidding.errors import BadRequest, MarketError
-from broker import outcomes, page_routes
+from broker import asks, outcomes, page_routes
 from broker.auctions import auction_answer, auction_messages, auction_request, decode_auction
 from broker.auth import Caller, Scope, require
 from broker.autopsy import autopsy
@@ -280,6 +280,34 @@ async def post_telemetry(request: web.Request) -> web.Response:
     return json_response(msgspec.to_builtins(await state.intake.take(body, caller)), status=202)
 
 
+async def post_asks(request: web.Request) -> web.Response:
+    """`POST /v1/asks`: what a seller asks for one of its offers, signed."""
+    state = request.app[_STATE]
+    caller = caller_of(request, "seller")
+    body = await body_of(request, asks.MAX_BODY_BYTES)
+    signature = request.headers.get(asks.SIGNATURE, "")
+    now_us = state.clock.now_us()
+    record = asks.ask_record(body, signature, caller, state.market.book, now_us)
+    state.journal.ask(record)
+    told = {"ask_id": record.ask_id, "offer": record.offer, "until_us": record.until_us}
+    return json_response(told, status=202)
+
+
+async def get_notices(request: web.Request) -> web.Response:
+    """`GET /v1/notices`: what became of the caller's asks, newest first."""
+    state = request.app[_STATE]
+    caller = caller_of(request, "seller")
+    offer = request.query.get("offer", "")
+    try:
+        since_us = int(request.query.get("since_us", "0"))
+        most = min(max(int(request.query.get("limit", "1000")), 1), 10_000)
+    except ValueError as error:
+        raise BadRequest("since_us and limit are whole numbers") from error
+    asked = state.notices
+    found = [] if asked is None else await asked(caller.tenant, offer, since_us, most)
+    return json_response({"notices": found})
+
+
 def _status_of(error: dict[str, Any]) -> int:
     return 404 if error["code"] == "not_found" else 400
 
@@ -397,6 +425,8 @@ ROUTES: Final[tuple[tuple[str, str, Scope | None, Handler], ...]] = (
     ("POST", "/v1/auctions", "app", auctions),
     ("POST", "/v1/outcomes", "app", post_outcomes),
     ("POST", "/v1/telemetry", "telemetry", post_telemetry),
+    ("POST", "/v1/asks", "seller", post_asks),
+    ("GET", "/v1/notices", "seller", get_notices),
     ("GET", "/v1/decisions/{id}", "app", get_decision),
     ("GET", "/v1/models", "app", models),
     ("GET", "/v1/market", "app", market),

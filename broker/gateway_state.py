@@ -24,6 +24,7 @@ from broker.recent import Flight
 from broker.response_cache import ResponseCache
 from broker.sessions import OfferFacts, Sessions
 from broker.shared_state import SharedState
+from broker.spot import SpotAsks
 from broker.telemetry import Intake
 from broker.tenancy import Tenancy
 from broker.tracing import Tracing
@@ -37,6 +38,7 @@ from feeds.records import DecisionRecord
 logger = logging.getLogger(__name__)
 
 StoredFlight = Callable[[str, str], Awaitable[Flight | None]]
+Notices = Callable[[str, str, int, int], Awaitable[list[dict[str, Any]]]]
 Replay = Callable[[DecisionRecord], Awaitable[dict[str, Any]]]
 _PASSING = {NoBid.CIRCUIT_OPEN.value, NoBid.QUOTA.value}
 _FLOORS = {
@@ -61,6 +63,7 @@ class GatewayState:
         shared: SharedState,
         desk: AnalystDesk,
         facts: Mapping[str, OfferFacts],
+        notices: Notices | None = None,
     ) -> None:
         self.settings = settings
         self.market = market
@@ -70,6 +73,9 @@ class GatewayState:
         self.stored_flight = stored_flight
         self.shared = shared
         self.prompts = PromptReader()
+        self.notices = notices
+        self.spot = SpotAsks(len(market.book.offers), shared, clock, journal.notice, market.refresh)
+        market.spot = self.spot
         self.tenancy = Tenancy(shared, clock)
         self.sessions = Sessions(shared, facts, clock)
         self.cache = ResponseCache(settings.cache, clock)

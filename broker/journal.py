@@ -11,16 +11,28 @@ from broker.metrics import Metrics
 from broker.recent import Flight, RecentDecisions
 from feeds.clock import Clock
 from feeds.records import (
+    AskRecord,
     AttemptRecord,
     CatalogueRecord,
     DeadRecord,
     DecisionRecord,
     FeedbackRecord,
+    NoticeRecord,
     PromptRecord,
     ViewRecord,
 )
 from feeds.spool import Spool
-from feeds.topics import ATTEMPTS, CATALOGUE, DEAD, DECISIONS, FEEDBACK, PROMPTS, VIEWS
+from feeds.topics import (
+    ATTEMPTS,
+    CATALOGUE,
+    DEAD,
+    DECISIONS,
+    FEEDBACK,
+    NOTICES,
+    PRICES,
+    PROMPTS,
+    VIEWS,
+)
 
 
 class Journal:
@@ -101,6 +113,14 @@ class Journal:
         return (
             stats.n_put + stats.n_restored - stats.n_delivered - stats.n_dropped - stats.n_refused
         )
+
+    def ask(self, record: AskRecord) -> None:
+        """A seller asks a price."""
+        self._spool.put(PRICES, record)
+
+    def notice(self, record: NoticeRecord) -> None:
+        """What became of an ask."""
+        self._spool.put(NOTICES, record)
 
     def told_by(self, source: str, n_accepted: int, n_refused: int) -> None:
         """Count what a source has pushed."""

@@ -30,12 +30,13 @@ from broker.auth import KeyRing
 from broker.feed_board import FeedBoard
 from broker.metrics import Metrics
 from broker.overlay import Overlay
+from broker.spot import SpotAsks
 from feeds.booking import BOOKED, take
 from feeds.clock import Clock
 from feeds.compacted import Follower
 from feeds.kafka import KafkaSettings
 from feeds.live_params import newer
-from feeds.records import KeyRecord, ParamsRecord, QuoteRecord, Record, SourceRecord
+from feeds.records import AskRecord, KeyRecord, ParamsRecord, QuoteRecord, Record, SourceRecord
 from feeds.topics import FEEDS, KEYS, PARAMS, SOURCES, STATUS
 from feeds.views import Made, ViewLog
 
@@ -82,6 +83,7 @@ class LiveMarket:
         )
         self._dirty = False
         self._muted_until_us: dict[str, int] = {}
+        self.spot: SpotAsks | None = None
         self._warmer = Warmer()
         self.view, made = self._new_view()
         self.views.put_in_force(made)
@@ -113,6 +115,8 @@ class LiveMarket:
         elif take(self.book, record):
             self.views.took(key, position)
             self._dirty = True
+            if isinstance(record, AskRecord) and self.spot is not None:
+                self.spot.heard(self.book.offers.row_of[record.offer], record)
 
     def _hear(self, record: SourceRecord) -> None:
         """A source of telemetry is muted, or heard again: shown, and alarmed once."""
@@ -204,6 +208,9 @@ class LiveMarket:
             "half_open": self.overlay.half_open(self._now_s()),
             "n_inflight": self.overlay.n_inflight.copy(),
         }
+        spent = None if self.spot is None else self.spot.spent()
+        if spent is not None:
+            overlay["ask_spent"] = spent
         view = self.book.view(self._clock.now_us(), **overlay)
         self._metrics.view_number.set(view.number)
         return view, self.views.made(view.number, view.at_us, overlay)

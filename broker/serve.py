@@ -83,6 +83,7 @@ class _Flying:
         "request",
         "started_ns",
         "step",
+        "view",
     )
 
     def __init__(
@@ -95,7 +96,9 @@ class _Flying:
         decided_ns: int,
         hold: Hold,
         step: Step | None,
+        view: MarketView,
     ) -> None:
+        self.view = view
         self.hold = hold
         self.step = step
         self.lookup = NO_LOOKUP
@@ -238,13 +241,28 @@ class RequestLine:
             asked = step.ask(asked)
         n_tokens = asked.input_tokens + (asked.max_output_tokens or _USUAL_TOKENS)
         hold = await self._state.tenancy.admit(caller, n_tokens)
+        flying = None
         try:
             flying = self._decide(request, asked, caller, started_ns, hold, step)
+            # An ask that another worker has just used up is no longer in the next view.
+            while not await self._claimed(flying, n_tokens):
+                flying = self._decide(request, asked, caller, started_ns, hold, step)
             await self._set_aside(flying)
             return flying
         except BaseException:
             hold.close(0, 0)
+            if flying is not None:
+                self._state.spot.settle(flying.order.decision_id, [])
             raise
+
+    async def _claimed(self, flying: _Flying, n_tokens: int) -> bool:
+        """Whether the winner's spot ask, if that is what made its price, still has room."""
+        spot, state = self._state.spot, self._state
+        view, decision = flying.view, flying.decision
+        if not await spot.claim(flying.order.decision_id, decision.ranked[0], n_tokens):
+            return False
+        spot.note(decision, flying.asked, view, state.market.params)
+        return True
 
     def _decide(
         self,
@@ -299,7 +317,7 @@ class RequestLine:
         )
         record.overhead_us = (decided_ns - started_ns) * 1e-3
         state.metrics.overhead_seconds.observe((decided_ns - started_ns) * 1e-9)
-        return _Flying(request, asked, decision, order, record, decided_ns, hold, step)
+        return _Flying(request, asked, decision, order, record, decided_ns, hold, step, view)
 
     def _trimmed(
         self, view: MarketView, asked: BidRequest, request: NeutralRequest
@@ -506,6 +524,7 @@ class RequestLine:
         if order.trace is not None:
             order.trace.settled(record)
         flying.hold.close(settled.cost_nusd, settled.input_tokens + settled.output_tokens)
+        self._state.spot.settle(order.decision_id, order.attempts)
         return settled
 
     def _meta(self, flying: _Flying, delivery: Delivery, surface: Surface) -> ReplyMeta:

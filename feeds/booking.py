@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from bidding.book import MarketBook
 from feeds.records import (
+    AskRecord,
     CalibrationRecord,
     PriceRecord,
     QuoteRecord,
@@ -34,6 +35,8 @@ def take(book: MarketBook, record: Record | None) -> bool:
         if row is None or book.prices(row) == record.prices:
             return False
         return book.apply_prices(record.offer, record.prices)
+    if isinstance(record, AskRecord):
+        return book.apply_ask(record.offer, record.ask())
     if isinstance(record, SeasonRecord):
         return book.apply_season(record.offer, *record.seasons())
     return False

@@ -16,6 +16,7 @@ from typing import Annotated, Literal
 import numpy as np
 from msgspec import Meta, Struct, field
 
+from bidding.asks import Ask
 from bidding.estimators.seasons import HOURS, Season
 from bidding.hearsay import Mute
 from bidding.market import Catalogue, PriceList
@@ -278,6 +279,53 @@ class PriceRecord(Written, tag_field="kind", tag="price/1", kw_only=True):
     released: bool = False
 
 
+class AskRecord(Written, tag_field="kind", tag="ask/1", kw_only=True):
+    """What a seller asks for one of its offers, for a while (topic `market.prices`, key `ask:` and
+    the offer). `signed` is the body it sent and `signature` its own over it, in base64.
+    """
+
+    ask_id: str
+    offer: str
+    at_us: TimestampUs
+    prices: PriceList
+    from_us: TimestampUs
+    until_us: TimestampUs
+    seller: str
+    key_id: str
+    signature: str
+    signed: str
+    capacity_tokens: Int64 | None = None
+    source: str = "ask"
+
+    def ask(self) -> Ask:
+        """As the book takes it."""
+        return Ask(
+            prices=self.prices,
+            until_us=self.until_us,
+            from_us=self.from_us,
+            capacity_tokens=self.capacity_tokens,
+        )
+
+
+class NoticeRecord(Written, tag_field="kind", tag="notice/1", kw_only=True):
+    """What became of a seller's ask since the last notice (topic `market.notices`, key offer).
+
+    `n` auctions were `won` or `lost` for `reason`: `won`, `outbid`, or why it could not bid.
+    `clearing_price_nusd` is the mean of what it could have charged and still won, or of what the
+    winner cost; `short_nusd` by how much its bids lost, where they were ranked.
+    """
+
+    ask_id: str
+    offer: str
+    seller: str
+    at_us: TimestampUs
+    result: Literal["won", "lost"]
+    reason: str
+    n: Int64
+    clearing_price_nusd: float | None = None
+    short_nusd: float | None = None
+
+
 class StatusRecord(Written, tag_field="kind", tag="status/1", kw_only=True):
     """What a provider says of itself (topic `market.status`, key provider and incident, compacted).
 
@@ -427,7 +475,8 @@ class KeyPolicy(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     exact response cache on for the key, `cache_any` also for requests that are not
     deterministic. `trim` lets conversations that fit nowhere be shortened, oldest turns first.
     `source` names whoever pushes telemetry with the key (empty: its tenant), and `trust` is what
-    an event of theirs weighs against one of our own.
+    an event of theirs weighs against one of our own. `public_key` (Ed25519, base64) is what the
+    spot asks of a seller's key are checked with; it may ask for the offers in `models`.
     """
 
     sla: Sla | None = None
@@ -441,6 +490,7 @@ class KeyPolicy(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     trim: bool = False
     source: Annotated[str, Meta(pattern=r"^[A-Za-z0-9._-]{0,64}$")] = ""
     trust: Annotated[float, Meta(ge=0.0, le=1.0)] = 0.3
+    public_key: Annotated[str, Meta(pattern=r"^([A-Za-z0-9+/]{43}=)?$")] = ""
 
 
 class KeyRecord(Written, tag_field="kind", tag="key/1", kw_only=True):
@@ -511,6 +561,8 @@ Record = (
     | SkillRecord
     | PriceRecord
     | StatusRecord
+    | AskRecord
+    | NoticeRecord
     | SourceRecord
     | SeasonRecord
     | FeedRecord

@@ -40,6 +40,7 @@ VIEWS = _topic("market.views", "gateway", r.ViewRecord, 7 * DAY_S)
 PRICES = _topic("market.prices", "offer", r.PriceRecord, None)
 STATUS = _topic("market.status", "provider", r.StatusRecord, None)
 SOURCES = _topic("market.sources", "source", r.SourceRecord, None, partitions=1)
+NOTICES = _topic("market.notices", "offer", r.NoticeRecord, 7 * DAY_S, partitions=1)
 SEASONS = _topic("market.seasons", "offer", r.SeasonRecord, None, partitions=1)
 FEEDS = _topic("market.feeds", "feed", r.FeedRecord, None, partitions=1)
 PROMPTS = _topic("market.prompts", "decision_id", r.PromptRecord, DAY_S)
@@ -59,6 +60,7 @@ TOPICS: Final[tuple[Topic, ...]] = (
     STATUS,
     SOURCES,
     SEASONS,
+    NOTICES,
     FEEDS,
     PROMPTS,
     PARAMS,
@@ -79,6 +81,8 @@ def key_of(topic: Topic, record: r.Written) -> bytes:
         return f"*{record.estimator}".encode()
     if isinstance(record, r.CatalogueRecord):
         return f"catalogue/{record.digest}".encode() if record.digest else b"catalogue"
+    if isinstance(record, r.AskRecord):
+        return f"ask:{record.offer}".encode()
     if isinstance(record, r.PriceRecord) and record.quarantined:
         # Never under the offer's own key, where compaction would put it in place of what holds.
         return f"?{record.source}:{record.offer}".encode()

@@ -18,7 +18,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from analytics.replay import liar, season
+from analytics.replay import liar, season, spot
 from bidding.auction import decide
 from bidding.book import MarketBook
 from bidding.market import Catalogue, Model, Offer, PriceList, Provider
@@ -169,8 +169,8 @@ def main() -> int:
     parser.add_argument("--data", type=Path, default=DATA)
     parser.add_argument("--json", action="store_true", help="one JSON object as the last line")
     asked = parser.parse_args()
-    found = {**figures(asked.data), **liar.figures(), **season.figures()}
-    faults = broken(found) + liar.broken(found) + season.broken(found)
+    found = {**figures(asked.data), **liar.figures(), **season.figures(), **spot.figures()}
+    faults = broken(found) + liar.broken(found) + season.broken(found) + spot.broken(found)
     if asked.json:
         print(json.dumps({**found, "broken": faults}))
     else:

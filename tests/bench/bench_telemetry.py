@@ -30,6 +30,7 @@ from broker.live_market import LiveMarket
 from broker.metrics import Metrics
 from broker.recent import RecentDecisions
 from broker.serve import RequestLine
+from broker.sessions import offer_facts
 from broker.state import open_state
 from broker.upstream import Upstream
 from feeds.clock import SystemClock
@@ -105,7 +106,8 @@ async def _rate(n_events: int) -> float:
                     nothing,
                     nothing,
                     shared,
-                    desk,  # type: ignore[arg-type]
+                    desk,
+                    offer_facts(made),
                 )
                 line = RequestLine(
                     state, dispatcher_of(settings, made, market, journal, upstream, clock)

@@ -7,6 +7,7 @@ become answers in one place. What a route does is in the files it calls.
 from __future__ import annotations
 
 import asyncio
+import importlib
 import logging
 from collections.abc import Awaitable, Callable
 from typing import Any, Final
@@ -41,6 +42,7 @@ from broker.wire.openai_chat import OPENAI_CHAT
 from broker.wire.openai_embeddings import OPENAI_EMBEDDINGS
 from broker.wire.openai_responses import OPENAI_RESPONSES
 from broker.wire.surface import Surface
+from feeds.errors import BadRecord
 from feeds.flight import decision_record
 
 logger = logging.getLogger(__name__)
@@ -280,6 +282,44 @@ async def post_telemetry(request: web.Request) -> web.Response:
     return json_response(msgspec.to_builtins(await state.intake.take(body, caller)), status=202)
 
 
+async def post_traces(request: web.Request) -> web.Response:
+    """`POST /otlp/v1/traces`: OpenTelemetry spans of GenAI calls, protobuf or JSON."""
+    return await _otlp(request, "traces")
+
+
+async def post_metrics(request: web.Request) -> web.Response:
+    """`POST /otlp/v1/metrics`: OpenTelemetry histograms of GenAI calls, protobuf or JSON."""
+    return await _otlp(request, "metrics")
+
+
+async def _otlp(request: web.Request, kind: str) -> web.Response:
+    try:
+        otlp = importlib.import_module("feeds.otlp")
+    except ImportError as error:
+        raise NotFound("OTLP is not served here: the extra [feeds] is not installed") from error
+    state = request.app[_STATE]
+    caller = caller_of(request, "telemetry")
+    hold = await state.tenancy.admit(caller, 0)
+    hold.close(0, 0)
+    content_type = request.content_type
+    if content_type not in (otlp.PROTOBUF, otlp.JSON):
+        raise BadRequest(
+            f"content type {content_type!r}", remedy=f"send {otlp.PROTOBUF} or {otlp.JSON}"
+        )
+    body = await body_of(request, state.settings.gateway.max_telemetry_bytes)
+    read = otlp.read_traces if kind == "traces" else otlp.read_metrics
+    try:
+        # Protobuf's parser holds the loop some 10 ms a megabyte; a thread does not.
+        told = await asyncio.to_thread(read, body, content_type)
+    except BadRecord as error:
+        state.journal.dead(f"http:/otlp/v1/{kind}", body, str(error))
+        raise BadRequest(str(error), remedy="send an OTLP export request") from error
+    n_refused, why = await state.intake.take_told(told, caller)
+    return web.Response(
+        body=otlp.answer(told, content_type, kind, n_refused, why), content_type=content_type
+    )
+
+
 async def post_asks(request: web.Request) -> web.Response:
     """`POST /v1/asks`: what a seller asks for one of its offers, signed."""
     state = request.app[_STATE]
@@ -425,6 +465,8 @@ ROUTES: Final[tuple[tuple[str, str, Scope | None, Handler], ...]] = (
     ("POST", "/v1/auctions", "app", auctions),
     ("POST", "/v1/outcomes", "app", post_outcomes),
     ("POST", "/v1/telemetry", "telemetry", post_telemetry),
+    ("POST", "/otlp/v1/traces", "telemetry", post_traces),
+    ("POST", "/otlp/v1/metrics", "telemetry", post_metrics),
     ("POST", "/v1/asks", "seller", post_asks),
     ("GET", "/v1/notices", "seller", get_notices),
     ("GET", "/v1/decisions/{id}", "app", get_decision),

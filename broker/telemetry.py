@@ -13,10 +13,10 @@ from __future__ import annotations
 import asyncio
 import secrets
 from collections.abc import Iterator
-from typing import Annotated, Any, Final
+from typing import Any, Final
 
 import msgspec
-from msgspec import Meta, Struct
+from msgspec import Struct
 
 from bidding.errors import MarketError
 from bidding.market import Catalogue
@@ -24,9 +24,11 @@ from bidding.outcome import FailureClass
 from broker.auth import Caller
 from broker.errors import Shed, body_for
 from broker.journal import Journal
+from broker.offer_names import OfferNames
 from broker.wire.json_guard import decode_strictly
 from feeds.clock import Clock
 from feeds.records import AttemptRecord
+from feeds.told import TelemetryLine, Told
 
 ROUTE: Final = "http:/v1/telemetry"
 PIECE_BYTES: Final = 32 * 1024
@@ -38,29 +40,6 @@ _MAX_DEAD: Final = 100
 _MAX_TOLD: Final = 20
 PATIENCE_S: Final = 5.0
 _PAUSE_S: Final = 0.01
-_Ms = Annotated[float, Meta(ge=0.0, le=86_400_000.0)]
-_Tokens = Annotated[int, Meta(ge=0, le=1_000_000_000)]
-
-
-class TelemetryLine(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """One call: `error` is a failure class, absent when it went well; times are milliseconds.
-
-    `at_us` is the call's end, µs since the epoch (absent: now). `waited_ms` is how long a timeout
-    waited in vain.
-    """
-
-    offer: Annotated[str, Meta(min_length=3, max_length=256)]
-    at_us: Annotated[int, Meta(ge=0, le=4_102_444_800_000_000)] | None = None
-    error: FailureClass = FailureClass.OK
-    ttft_ms: _Ms | None = None
-    latency_ms: _Ms | None = None
-    waited_ms: _Ms | None = None
-    input_tokens: _Tokens = 0
-    output_tokens: _Tokens = 0
-    cached_tokens: _Tokens = 0
-    streaming: bool = False
-    http_status: Annotated[int, Meta(ge=0, le=999)] = 0
-    task: Annotated[str, Meta(max_length=64)] = ""
 
 
 class Pushed(Struct, kw_only=True):
@@ -78,7 +57,8 @@ class Intake:
     """Takes pushed bodies in, for one worker."""
 
     def __init__(self, catalogue: Catalogue, journal: Journal, clock: Clock) -> None:
-        self._sold = {o.id: (o.provider, o.model) for o in catalogue.offers}
+        self._names = OfferNames(catalogue)
+        self._sold = self._names.sold
         self._journal = journal
         self._clock = clock
         self._boot = secrets.token_hex(8)
@@ -107,11 +87,40 @@ class Intake:
         self._journal.told_by(source_of(caller), told.accepted, told.refused)
         return told
 
+    async def take_told(self, told: Told, caller: Caller) -> tuple[int, str]:
+        """Take in calls read out of another format; how many were refused, and why the last was.
+
+        Raises
+        ------
+        Shed
+            So much is owed to the log already that none of it could be taken.
+        """
+        if not await self._room():
+            raise Shed("the log is behind with pushed telemetry", retry_after_s=2.0)
+        now_us, source = self._clock.now_us(), source_of(caller)
+        n_refused, why = 0, ""
+        for i, line in enumerate(told.lines):
+            fault = self.accept(line, caller, source, now_us)
+            if fault:
+                n_refused, why = n_refused + 1, fault
+                if n_refused <= _MAX_DEAD:
+                    self._journal.dead(ROUTE, msgspec.json.encode(line), fault)
+            if i % 256 == 255:
+                await asyncio.sleep(0)
+        n_taken = len(told.lines) - n_refused
+        self._journal.told_by(source, n_taken, n_refused + told.n_rejected)
+        return n_refused, why
+
     def accept(self, line: TelemetryLine, caller: Caller, source: str, now_us: int) -> str:
         """Write a call down; or say why it cannot be used."""
-        sold = self._sold.get(line.offer)
+        offer = line.offer
+        sold = self._sold.get(offer)
         if sold is None:
-            return f"offer {line.offer[:80]!r} is not in the catalogue"
+            found = None if offer else self._names.find(line.provider, line.model)
+            if found is None:
+                meant = offer or f"{line.provider}/{line.model}"
+                return f"offer {meant[:80]!r} is not in the catalogue"
+            offer, sold = found, self._sold[found]
         at_us = now_us if line.at_us is None else line.at_us
         if not -MAX_AGE_US <= at_us - now_us <= MAX_AHEAD_US:
             return f"at_us {at_us} is more than an hour ago or a minute ahead"
@@ -122,7 +131,7 @@ class Intake:
                 attempt_id=f"push-{self._boot}-{self._n}",
                 decision_id="",
                 n=1,
-                offer=line.offer,
+                offer=offer,
                 provider=sold[0],
                 model=sold[1],
                 task=line.task,

@@ -12,7 +12,7 @@ LAYERS = ("bidding", "feeds", "analytics", "broker")
 THIRD_PARTY: dict[str, frozenset[str]] = {
     "bidding": frozenset({"msgspec", "numpy", "scipy", "numba"}),
     "feeds": frozenset({"msgspec", "numpy", "scipy", "aiokafka", "aiohttp", "yarl"})
-    | {"feedparser", "genai_prices", "google", "opentelemetry", "zstandard"},
+    | {"feedparser", "genai_prices", "google", "litellm", "opentelemetry", "zstandard"},
 }
 IMPURE = frozenset(
     {"socket", "asyncio", "time", "logging", "os", "threading", "random", "subprocess", "pathlib"}

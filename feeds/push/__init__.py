@@ -1,0 +1,1 @@
+"""For apps that call models themselves: tell a broker how their calls went."""

@@ -10,6 +10,7 @@ import random
 import signal
 import socket
 import sys
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,9 @@ from analytics.errors import NotStored, StoreError
 from analytics.explain import decision_line
 from analytics.notices import notices
 from analytics.remake import remake
+from analytics.seasons import season_cells
 from analytics.store import Store
+from bidding.columns import Floats
 from bidding.fallback import Forecast
 from bidding.market import Catalogue
 from broker import services
@@ -34,6 +37,7 @@ from broker.gateway_state import GatewayState
 from broker.journal import Journal
 from broker.live_market import LiveMarket, digest_of
 from broker.metrics import Metrics
+from broker.probing import Prober
 from broker.providers import aws_signature
 from broker.providers.base import Seat
 from broker.providers.capable import installed
@@ -141,6 +145,12 @@ async def run_gateway(settings: Settings, worker: int = 0) -> None:
         if any(p.wire == "bedrock" and installed(p.wire) for p in catalogue.providers):
             await asyncio.to_thread(aws_signature.load)
         follow = asyncio.create_task(market.run())
+        if worker == 0 and settings.probes.budget_usd_day:
+            prober = Prober(
+                settings.probes, market, dispatcher, shared, clock, history.calls_by_hour
+            )
+            probing = asyncio.create_task(prober.run())
+            stack.callback(probing.cancel)
         spot = asyncio.create_task(state.spot.run())
         stack.push_async_callback(state.spot.close)
         stack.callback(spot.cancel)
@@ -263,6 +273,19 @@ class _History:
         if line is None or line.decision.tenant != tenant:
             return None
         return Flight(line.decision, line.attempts, line.feedback)
+
+    async def calls_by_hour(self) -> dict[str, Floats]:
+        """Calls known of each offer by hour of the week; nothing where history cannot be asked."""
+        today = datetime.now(UTC).date()
+        oldest = today - timedelta(days=today.weekday(), weeks=12)
+        try:
+            if self._store is None:
+                self._store = await Store.open(self._settings.store)
+            cells = await season_cells(self._store, now=today, oldest=oldest)
+        except StoreError as error:
+            logger.warning("history cannot be asked: %s", error)
+            return {}
+        return dict(zip(cells.offers, cells.n, strict=True))
 
     async def notices(
         self, seller: str, offer: str, since_us: int, most: int

@@ -19,6 +19,7 @@ from msgspec import Meta, Struct, field
 
 from analytics.store import StoreSettings
 from bidding.errors import MarketError
+from bidding.probing import ProbeSettings
 from broker.public_port import PortSettings
 from broker.response_cache import CacheSettings
 from broker.shared_state import StateSettings
@@ -112,6 +113,7 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     kafka: KafkaSettings = field(default_factory=KafkaSettings)
     store: StoreSettings = field(default_factory=StoreSettings)
     analyst: AnalystSettings = field(default_factory=AnalystSettings)
+    probes: ProbeSettings = field(default_factory=ProbeSettings)
     estimate: EstimateSettings = field(default_factory=EstimateSettings)
     feeds: FeedSettings = field(default_factory=FeedSettings)
     state: StateSettings = field(default_factory=StateSettings)

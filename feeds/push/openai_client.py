@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import inspect
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any, Final, TypeVar
@@ -41,7 +42,7 @@ def watch(client: Client, pusher: Pusher, *, provider: str, task: str = "") -> C
     create = told.chat.completions.create
     told.chat.completions.create = (
         _async(create, pusher, provider, task)
-        if asyncio.iscoroutinefunction(create)
+        if inspect.iscoroutinefunction(inspect.unwrap(create))
         else _sync(create, pusher, provider, task)
     )
     return client

@@ -24,13 +24,15 @@ ASKED: dict[str, Any] = {"messages": [{"role": "user", "content": "What is 6 * 7
 
 
 @asynccontextmanager
-async def pushing(tmp_path: Path) -> AsyncIterator[tuple[Rig, Pusher, str, str]]:
+async def pushing(
+    tmp_path: Path, provider: str = "groq"
+) -> AsyncIterator[tuple[Rig, Pusher, str, str]]:
     """A rig, a pusher to its gateway, and the paper seller's address and model."""
     async with rig(tmp_path) as r:
         pusher = Pusher(r.gateway.url, source_key(r.gateway), flush_s=0.01)
-        seller = r.gateway.market.catalogue.provider("groq")
+        seller = r.gateway.market.catalogue.provider(provider)
         offers = r.gateway.market.catalogue.offers
-        model = next(o.wire_model for o in offers if o.provider == "groq")
+        model = next(o.wire_model for o in offers if o.provider == provider)
         try:
             yield r, pusher, seller.base_url, model
         finally:
@@ -119,10 +121,10 @@ async def test_litellm_tells_of_its_calls(tmp_path: Path, monkeypatch: pytest.Mo
 
     from feeds.push.litellm_callback import BrokerCallback
 
-    async with pushing(tmp_path) as (r, pusher, url, model):
+    async with pushing(tmp_path, "together") as (r, pusher, url, model):
         monkeypatch.setattr(litellm, "callbacks", [BrokerCallback(pusher)])
         asked: dict[str, Any] = {
-            "model": f"groq/{model}",
+            "model": f"together_ai/{model}",
             "api_base": url,
             "num_retries": 0,
         } | ASKED
@@ -144,7 +146,7 @@ async def test_litellm_tells_of_its_calls(tmp_path: Path, monkeypatch: pytest.Mo
             FailureClass.OK,
             FailureClass.OK,
         ]
-        assert {a.offer for a in found} == {"groq/llama-3-8b"}
+        assert {a.offer for a in found} == {"together/llama-3-8b"}
         streamed = next(a for a in found if a.streaming)
         whole = next(a for a in found if not a.streaming and a.failure is FailureClass.OK)
         assert whole.output_tokens > 0

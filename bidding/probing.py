@@ -76,4 +76,4 @@ def due(
     order = np.lexsort(
         (probe_cost_nusd(view)[rows], view.quotes.evidence_n[rows], seen_at_hour[rows])
     )
-    return rows[order].tolist()
+    return [int(row) for row in rows[order]]

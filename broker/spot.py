@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine, Sequence
 from typing import Final
 
 import numpy as np
@@ -95,16 +95,7 @@ class SpotAsks:
         ask = self.in_force(winner.row)
         if ask is None or ask.capacity_tokens is None:
             return True
-        now_us = self._clock.now_us()
-        wanted = Wanted(
-            id=f"{decision_id}@{ask.ask_id}",
-            caps=(Cap(ask.ask_id, ask.capacity_tokens),),
-            worst_nusd=n_tokens,
-            likely_nusd=n_tokens,
-            worst_share=1.0,
-            now_us=now_us,
-            expires_us=now_us + _HELD_US,
-        )
+        wanted = self._wanted(f"{decision_id}@{ask.ask_id}", ask, n_tokens)
         try:
             reserved = await self._state.reserve(wanted)
         except StateUnavailable as error:
@@ -118,15 +109,43 @@ class SpotAsks:
         return True
 
     def settle(self, decision_id: str, attempts: list[AttemptRecord]) -> None:
-        """Put the tokens that were used in the place of those set aside."""
-        held = self._held.pop(decision_id, None)
-        if held is None:
+        """Put the tokens that were used in the place of those set aside; what a runner-up with an
+        ask delivered counts against that, though nothing was set aside for it.
+        """
+        reservation, offer = self._held.pop(decision_id, ("", ""))
+        if reservation:
+            self._soon(self._settle(reservation, _used(attempts, offer)))
+        if not self._asks:
             return
-        reservation, offer = held
-        used = sum(a.input_tokens + a.output_tokens for a in attempts if a.offer == offer)
-        task = asyncio.get_running_loop().create_task(self._settle(reservation, used))
+        for ask in self._asks.values():
+            used = 0 if ask.offer == offer else _used(attempts, ask.offer)
+            if used and ask.capacity_tokens is not None:
+                self._soon(self._use(f"{decision_id}+{ask.ask_id}", ask, used))
+
+    def _soon(self, work: Coroutine[None, None, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
         self._settling.add(task)
         task.add_done_callback(self._settling.discard)
+
+    async def _use(self, reservation: str, ask: AskRecord, used: int) -> None:
+        try:
+            await self._state.reserve(self._wanted(reservation, ask, used))
+        except StateUnavailable as error:
+            logger.warning("what was bought of %s is not counted: %s", ask.offer, error)
+            return
+        await self._settle(reservation, used)
+
+    def _wanted(self, reservation: str, ask: AskRecord, n_tokens: int) -> Wanted:
+        now_us = self._clock.now_us()
+        return Wanted(
+            id=reservation,
+            caps=(Cap(ask.ask_id, ask.capacity_tokens or 0),),
+            worst_nusd=n_tokens,
+            likely_nusd=n_tokens,
+            worst_share=1.0,
+            now_us=now_us,
+            expires_us=now_us + _HELD_US,
+        )
 
     async def _settle(self, reservation: str, used: int) -> None:
         try:
@@ -214,3 +233,8 @@ class SpotAsks:
         self.tell()
         if self._settling:
             await asyncio.gather(*self._settling)
+
+
+def _used(attempts: Sequence[AttemptRecord], offer: str) -> int:
+    """Tokens in and out that were billed by an offer."""
+    return sum(a.input_tokens + a.output_tokens for a in attempts if a.offer == offer)

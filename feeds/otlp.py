@@ -92,7 +92,7 @@ def answer(told: Told, content_type: str, kind: str, n_refused: int, why: str) -
     if n:
         response.partial_success.error_message = words
     if content_type == JSON:
-        return json_format.MessageToJson(response, indent=None).encode()
+        return str(json_format.MessageToJson(response, indent=None)).encode()
     found: bytes = response.SerializeToString()
     return found
 

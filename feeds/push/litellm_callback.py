@@ -8,8 +8,10 @@ for every call that ends, streamed or not; prompts and answers are not looked at
 
 from __future__ import annotations
 
+import threading
+from collections import OrderedDict
 from datetime import datetime
-from typing import Any
+from typing import Any, Final
 
 from litellm.integrations.custom_logger import CustomLogger
 
@@ -18,6 +20,8 @@ from feeds.failure_words import failure_of
 from feeds.push.pusher import Pusher, now_us
 from feeds.told import TelemetryLine
 
+_REMEMBERED: Final = 10_000
+
 
 class BrokerCallback(CustomLogger):
     """Pushes what LiteLLM logs."""
@@ -25,6 +29,8 @@ class BrokerCallback(CustomLogger):
     def __init__(self, pusher: Pusher) -> None:
         super().__init__()
         self._pusher = pusher
+        self._told: OrderedDict[str, None] = OrderedDict()
+        self._lock = threading.Lock()
 
     def log_success_event(
         self, kwargs: Any, response_obj: Any, start_time: Any, end_time: Any
@@ -50,6 +56,8 @@ class BrokerCallback(CustomLogger):
         self.log_failure_event(kwargs, response_obj, start_time, end_time)
 
     def _tell(self, kwargs: Any, answer: Any, start: Any, end: Any, failure: FailureClass) -> None:
+        if not self._is_first(str(kwargs.get("litellm_call_id") or "")):
+            return
         took_ms = _ms(start, end)
         usage = getattr(answer, "usage", None)
         details = getattr(usage, "prompt_tokens_details", None)
@@ -72,6 +80,17 @@ class BrokerCallback(CustomLogger):
                 streaming=bool(kwargs.get("stream")),
             )
         )
+
+    def _is_first(self, call: str) -> bool:
+        """LiteLLM tells of an async call twice, on its loop and on a thread."""
+        if not call:
+            return True
+        with self._lock:
+            known = call in self._told
+            self._told[call] = None
+            if len(self._told) > _REMEMBERED:
+                self._told.popitem(last=False)
+        return not known
 
 
 def _ms(start: Any, end: Any) -> float | None:

@@ -126,7 +126,13 @@ async def test_two_workers_never_sell_more_than_an_asks_capacity(tmp_path: Path)
         decisions = [d for g in r.gateways for d in await g.written(DecisionRecord)]
         list_price = max(d.ranked[0].cost_nusd for d in decisions)
         at_ask = [d for d in decisions if d.ranked[0].cost_nusd < 0.1 * list_price]
-        sold = sum(d.input_tokens_billed + d.output_tokens for d in at_ask)
+        bought = {d.decision_id for d in at_ask}
+        attempts = [a for g in r.gateways for a in await g.written(AttemptRecord)]
+        sold = sum(
+            a.input_tokens + a.output_tokens
+            for a in attempts
+            if a.decision_id in bought and a.offer == record.offer
+        )
         assert 0 < len(at_ask) < 60
         assert sold <= 2_000
         for gateway in r.gateways:

@@ -117,9 +117,9 @@ class SpotAsks:
             self._soon(self._settle(reservation, _used(attempts, offer)))
         if not self._asks:
             return
-        for ask in self._asks.values():
+        for row, ask in self._asks.items():
             used = 0 if ask.offer == offer else _used(attempts, ask.offer)
-            if used and ask.capacity_tokens is not None:
+            if used and ask.capacity_tokens is not None and self.in_force(row) is not None:
                 self._soon(self._use(f"{decision_id}+{ask.ask_id}", ask, used))
 
     def _soon(self, work: Coroutine[None, None, None]) -> None:

@@ -138,7 +138,8 @@ async def test_two_workers_never_sell_more_than_an_asks_capacity(tmp_path: Path)
         for gateway in r.gateways:
             await gateway.state.spot.close()
         [(spent, held)] = await r.gateway.state.shared.spent([record.ask_id])
-        assert (spent, held) == (sold, 0)
+        assert held == 0
+        assert sold <= spent <= 2_000
 
 
 async def test_notices_say_how_often_why_and_at_what_price(tmp_path: Path) -> None:

@@ -70,7 +70,11 @@ def offline(settings: ReplaySettings, progress: Progress) -> Offline:
         results.append(run_split(problem, mask, 1.0 - mask, cache, settings.target))
     progress("kinds of task never seen", None)
     known = problem if settings.test_data is None else results[0].known
-    return Offline(problem, len(masks), reports(results), unseen_kinds(known))
+    found = reports(results)
+    if settings.ttft_s is not None:  # what is bought there is good and in time, never good alone
+        for one in found:
+            one.figures.pop("quality", None)
+    return Offline(problem, len(masks), found, unseen_kinds(known))
 
 
 def _problem(settings: ReplaySettings, source: PromptFeatures) -> tuple[Problem, list[Floats]]:

@@ -112,3 +112,15 @@ def test_prompts_of_another_folder_are_scored(
     report = json.loads(capsys.readouterr().out)
     assert report["n_splits"] == 1
     assert report["n_prompts"] == 480
+
+
+def test_a_set_that_is_only_in_the_other_folder_is_split(
+    data: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    known = tmp_path / "known"
+    (known / "market").mkdir(parents=True)
+    (known / "market" / "offers.csv").write_text((data / "market" / "offers.csv").read_text())
+    command = ["--data", str(known), "--test-data", str(data), "--set", "sums", "--seeds", "1"]
+    assert main([*command, "--mode", "offline", "--json", "--cache", str(tmp_path / "c")]) == 0
+    report = json.loads(capsys.readouterr().out)
+    assert (report["n_prompts"], report["n_splits"], report["market"]) == (240, 1, "zeroeval_wide")

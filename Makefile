@@ -37,13 +37,11 @@ storm: .venv/.ready  ## three sellers, the cheapest broken in every way we know
 flight: .venv/.ready  ## 10,000 decisions on a moving market, a gateway killed, all made again
 	@$(RUN) broker.demo.flight $(ARGS)
 
-<<<<<<< HEAD
 scale: .venv/.ready  ## 100 M attempts loaded (some 20 min, 10 GB), every report timed
 	@$(RUN) tests.scale --attempts 100000000 $(ARGS)
-=======
+
 whatif-truth: .venv/.ready  ## what-if reports held against what the changes then do
 	@$(RUN) broker.rehearsal.whatif_truth $(ARGS)
->>>>>>> 0457b73 (broker whatif; previews on the operators' port, in the shell and on the market page; reports held against the truth)
 
 replay: .venv/.ready  ## the standard replays on real data: docs/replay.md and its figures
 	@$(RUN) analytics.replay.document --data ../shared/data $(ARGS)

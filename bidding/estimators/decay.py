@@ -232,7 +232,8 @@ class DecayedSums:
     def at(self, rows: Ints, tau_s: Floats) -> Floats:
         """The sums as they weigh at `tau_s`: shape (n_sums, len(rows))."""
         age = tau_s / self.half_life_s - HALF_LIVES_PER_CELL * self.cell[rows]
-        return self.sums[:, rows] * np.exp2(-np.minimum(age, 2000.0))
+        # Stamps before the epoch lie before the first landmark; they must not overflow.
+        return self.sums[:, rows] * np.exp2(-np.clip(age, -900.0, 2000.0))
 
     def retune(self, half_life_s: float, tau_s: Floats) -> None:
         """Forget at another rate from `tau_s`, (n_rows,), on; what is held there stays."""

@@ -46,7 +46,7 @@ whatif-truth: .venv/.ready  ## what-if reports held against what the changes the
 replay: .venv/.ready  ## the standard replays on real data: docs/replay.md and its figures
 	@$(RUN) analytics.replay.document --data ../shared/data $(ARGS)
 
-replay-feeds: .venv/.ready  ## eight months of real repricings through judge, book and auction
+replay-feeds: .venv/.ready  ## real repricings and real incidents through judge, estimators, book and auction
 	@$(RUN) analytics.replay.price_feeds $(ARGS)
 
 clean:

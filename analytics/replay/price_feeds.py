@@ -18,7 +18,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from analytics.replay import liar, season, spot
+from analytics.replay import liar, season, spot, status_feeds
 from bidding.auction import decide
 from bidding.book import MarketBook
 from bidding.market import Catalogue, Model, Offer, PriceList, Provider
@@ -168,14 +168,17 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="make replay-feeds", description=__doc__)
     parser.add_argument("--data", type=Path, default=DATA)
     parser.add_argument("--json", action="store_true", help="one JSON object as the last line")
+    parser.add_argument("--seeds", type=int, default=5, help="of the replay of status pages")
     asked = parser.parse_args()
     found = {**figures(asked.data), **liar.figures(), **season.figures(), **spot.figures()}
+    found |= status_feeds.figures(asked.data, seeds=asked.seeds)
     faults = broken(found) + liar.broken(found) + season.broken(found) + spot.broken(found)
+    faults += status_feeds.broken(found)
     if asked.json:
         print(json.dumps({**found, "broken": faults}))
     else:
         for name, value in found.items():
-            print(f"{name:<28} {value:g}")
+            print(f"{name:<38} {value:g}")
     for fault in faults:
         print(f"does not hold: {fault}", file=sys.stderr)
     return 1 if faults else 0

@@ -75,7 +75,7 @@ class ReliabilityParams(Struct, frozen=True, kw_only=True, forbid_unknown_fields
     status_belief: Annotated[
         float,
         number(0, 1, "share", "chance that an incident concerns the offers it names; 0: not heard"),
-    ] = 0.5
+    ] = 0.25
     status_minor_share: Annotated[
         float, number(0, 1, "share", "failures that a minor incident suggests")
     ] = 0.1

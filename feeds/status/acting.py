@@ -8,10 +8,9 @@ most counts.
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Final, Protocol
 
 from bidding.market import Catalogue, Offer
-from bidding.quoting import Quoter
 from feeds.freshness import influence
 from feeds.records import FeedRecord, Record, StatusRecord
 from feeds.status.incident import SEVERITIES
@@ -20,6 +19,12 @@ from feeds.status.pages import Concern, is_concerned
 _WORTH: Final = {"monitoring": 0.5}
 """Of a stage in which most has passed; others count whole."""
 _OVER: Final = frozenset({"resolved", "scheduled", "postmortem", "completed"})
+
+
+class Told(Protocol):
+    """Who is told of reports: the estimators' `Quoter`, whose word on the arguments holds."""
+
+    def report(self, offer: str, severity: str, chance: float, report_id: float) -> None: ...
 
 
 class IncidentsActing:
@@ -46,7 +51,7 @@ class IncidentsActing:
         self._open[key] = record
         return True
 
-    def act(self, quoter: Quoter, now_us: int) -> None:
+    def act(self, quoter: Told, now_us: int) -> None:
         """Tell the estimators what holds now of every offer that is or was reported."""
         told: dict[str, tuple[float, str, float, float]] = {}
         for record in self._open.values():

@@ -81,7 +81,7 @@ def test_a_false_report_is_overruled_within_tens_of_attempts_whatever_the_traffi
     plain = sound.quotes(NOON + 300).fail_share[0]
     assert sound.report(0, severity, 1.0, NOON)
     raised = sound.quotes(NOON + 300).fail_share[0]
-    assert raised > plain + 0.03
+    assert raised > plain + 0.01
     now_s = fold(sound, [FailureClass.OK] * 30, NOON + 300, every_s=every_s)
     assert sound.quotes(now_s).fail_share[0] < plain + 0.25 * (raised - plain)
     assert sound.report(0, "none", 1.0, NOON)
@@ -121,7 +121,7 @@ def test_an_offer_nobody_tries_stays_as_the_page_says(sound: ReliabilityEstimato
     sound.report(1, "critical", 1.0, NOON)
     now, later = (sound.quotes(NOON + t).fail_share[1] for t in (300.0, 9_000.0))
     assert now == later
-    assert 0.3 < now < 0.4
+    assert 0.15 < now < 0.25
     stale = [0.0 if not sound.report(1, "critical", c, NOON) else c for c in (0.5, 0.25, 0.0)]
     assert stale == [0.5, 0.25, 0.0]
     assert sound.quotes(NOON + 9_000.0).fail_share[1] == pytest.approx(0.02, abs=1e-6)
@@ -139,7 +139,7 @@ def test_evidence_on_a_report_survives_a_restart_and_ends_with_the_incident(
     resumed.report(0, "critical", 1.0, NOON)
     assert resumed.quotes(now_s).fail_share[0] == sound.quotes(now_s).fail_share[0]
     assert resumed.report(0, "critical", 1.0, NOON + 1)
-    assert resumed.quotes(now_s).fail_share[0] > sound.quotes(now_s).fail_share[0] + 0.2
+    assert resumed.quotes(now_s).fail_share[0] > sound.quotes(now_s).fail_share[0] + 0.1
 
 
 def test_batch_borders_do_not_matter_to_a_report_either() -> None:

@@ -168,5 +168,5 @@ def test_an_offer_never_tried_is_moved_as_well() -> None:
     desk = Desk()
     desk.quoter = Quoter()
     desk.hears(feed(NOW), incident())
-    assert desk.believes(NOW)["p/b"] > 0.1
+    assert desk.believes(NOW)["p/b"] > 0.06
     assert "q/a" not in desk.quoter.offers

@@ -19,6 +19,7 @@ MEASURED: Final = {
     "pacing.label_scaling": "0010-choice-rule.md",
     "trust.source_cap": "0023-pushed-telemetry.md",
     "trust.mute_after": "0023-pushed-telemetry.md",
+    "reliability.status_belief": "0022-status-feeds.md",
 }
 """Numbers picked, or shown to act as meant, by a replay, and the page that shows it."""
 

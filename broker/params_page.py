@@ -40,6 +40,13 @@ their bounds, on the log before acknowledged. Gateways follow `control.params` a
 newest version, which every decision names; the estimators' process follows it too: sums keep what
 they hold and forget at the new rate, class prices move by the new steps from then on. An estimator
 that starts reads the params in force before the first fact.
+
+Look first: `broker params preview PATH=VALUE --since 24h` drives recorded decisions through the
+change and says what would have been bought and delivered, with 95 % intervals, what the log cannot
+bear a claim about, and every promise that would be broken or put at risk (it then exits with 1).
+`broker whatif --params FILE` does the same from a file, and the market page does it before a number
+is put in force. Numbers of `latency`, `reliability` and `tokens` act in the estimators and are named
+as not covered (docs/decisions/0020).
 """
 
 

@@ -44,9 +44,9 @@ that starts reads the params in force before the first fact.
 Look first: `broker params preview PATH=VALUE --since 24h` drives recorded decisions through the
 change and says what would have been bought and delivered, with 95 % intervals, what the log cannot
 bear a claim about, and every promise that would be broken or put at risk (it then exits with 1).
-`broker whatif --params FILE` does the same from a file, and the market page does it before a number
-is put in force. Numbers of `latency`, `reliability` and `tokens` act in the estimators and are named
-as not covered (docs/decisions/0020).
+`broker whatif --params FILE` does the same from a file, and the market page does it before a
+number is put in force. Numbers of `latency`, `reliability` and `tokens` act in the estimators and
+are named as not covered (docs/decisions/0020).
 """
 
 

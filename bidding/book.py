@@ -172,6 +172,8 @@ class MarketBook:
         quota_blocked: Bools | None = None,
         n_inflight: Floats | None = None,
         half_open: Bools | None = None,
+        quota_nusd: Floats | None = None,
+        quota_token_nusd: Floats | None = None,
         shadow: ShadowPrices | None = None,
         ask_spent: Bools | None = None,
     ) -> MarketView:
@@ -185,8 +187,11 @@ class MarketBook:
             Its own open calls.
         half_open : bool ndarray, (n_offers,), optional
             Offers whose circuit, there, waits for a probe.
+        quota_nusd, quota_token_nusd : ndarray, (n_offers,), optional
+            What a request, and a token, of an offer costs later ones there, where its quota is
+            near its end.
         shadow : ShadowPrices, optional
-            What using an offer now will cost later, where quotas are near their end.
+            The same as one.
         ask_spent : bool ndarray, (n_offers,), optional
             Offers whose spot ask has no capacity left.
         """
@@ -229,7 +234,7 @@ class MarketBook:
             classes=classes,
             classes_of_task=classes_of_task,
             half_open=_NOBODY if half_open is None or not half_open.any() else half_open.copy(),
-            shadow=None if shadow is None else _scarce(shadow),
+            shadow=_scarce(shadow, quota_nusd, quota_token_nusd),
             kernel=self.kernel,
         )
 
@@ -291,8 +296,14 @@ def _not_negative(column: Floats) -> Floats:
     return np.clip(np.nan_to_num(column, nan=0.0, posinf=1e9, neginf=0.0), 0.0, None)
 
 
-def _scarce(shadow: ShadowPrices) -> ShadowPrices | None:
+def _scarce(
+    shadow: ShadowPrices | None, per_request: Floats | None, per_token: Floats | None
+) -> ShadowPrices | None:
     """The shadow prices made possible; None where nothing is scarce."""
+    if shadow is None:
+        if per_request is None or per_token is None:
+            return None
+        shadow = ShadowPrices(per_request, per_token)
     request, token = _not_negative(shadow.request_nusd), _not_negative(shadow.token_nusd)
     return ShadowPrices(request, token) if request.any() or token.any() else None
 

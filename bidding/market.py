@@ -56,6 +56,8 @@ class Capability(enum.IntFlag):
     TOKEN_INPUT = 1 << 21
     JSON_OBJECT = 1 << 22
     BATCH_INPUT = 1 << 23
+    VERBOSITY = 1 << 24
+    STRICT_TOOLS = 1 << 25
 
     @classmethod
     def from_names(cls, names: Iterable[str]) -> Capability:
@@ -70,10 +72,11 @@ class Capability(enum.IntFlag):
         return [c.name.lower() for c in Capability if c in self and c.name]
 
 
-COMMON = Capability((1 << 24) - (1 << 10))
+COMMON = Capability((1 << 26) - (1 << 10))
 """What need not be listed: `IMAGE_URL` is images by address (where images are read at all),
 `FORCED_TOOL`, `NAMED_TOOL`, `NO_TOOL` the values of tool choice, `SERIAL_TOOLS` one call at a
-time; `DIMENSIONS`, `TOKEN_INPUT` and `BATCH_INPUT` (several at once) concern embeddings.
+time, `STRICT_TOOLS` arguments held to their schema; `DIMENSIONS`, `TOKEN_INPUT` and
+`BATCH_INPUT` (several at once) concern embeddings.
 """
 _OF_EMBEDDINGS = Capability.DIMENSIONS | Capability.TOKEN_INPUT | Capability.BATCH_INPUT
 

@@ -104,6 +104,15 @@ class ChoiceParams(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
             0.0, 10.0, "USD/refused attempt", "harm of an attempt refused for lack of capacity"
         ),
     ] = 0.0005
+    quota_price_usd: Annotated[
+        float,
+        _number(
+            0.0,
+            10.0,
+            "USD/request",
+            "what a request costs extra where none of the use to come will find any quota left",
+        ),
+    ] = 0.001
     n_ranked: Annotated[
         int, Meta(ge=2, le=32, description="bids kept in a decision, winner included")
     ] = 6

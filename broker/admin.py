@@ -136,7 +136,7 @@ def caller_of(request: web.Request) -> Caller:
 async def _body(request: web.Request, kind: type[T]) -> T:
     try:
         return msgspec.json.decode(await request.read(), type=kind)
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         message = str(error)
         path = message.rpartition("`$.")[2].rstrip("`") if "`$." in message else ""
         raise BadRequest(message, path=path) from error

@@ -389,6 +389,7 @@ def dispatcher_of(
         rng=rng or random.Random(),
         on_attempt=ended,
         on_sent=market.sent,
+        on_headers=market.heard,
     )
 
 

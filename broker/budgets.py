@@ -85,6 +85,11 @@ class Budgets:
             for cap, (spent, reserved) in zip(caps, levels, strict=True)
         )
 
+    async def spent_nusd(self, caps: tuple[Cap, ...]) -> dict[str, int]:
+        """What is spent or set aside in each period of `caps`. Raises `StateUnavailable`."""
+        levels = await self._state.spent([cap.period for cap in caps])
+        return {c.period: sum(level) for c, level in zip(caps, levels, strict=True)}
+
     async def reserve(
         self, key_id: str, policy: KeyPolicy, *, worst_nusd: float, likely_nusd: float, ends_us: int
     ) -> Reservation | None:

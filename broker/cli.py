@@ -22,6 +22,7 @@ from rich.console import Console
 from bidding.errors import BadRequest, MarketError
 from broker import feed_commands, key_commands, logs, params_commands, services
 from broker.config import ConfigError, Settings, load, masked
+from broker.importing import commands as import_commands
 
 app = typer.Typer(
     help="The exchange where model calls are bought.",
@@ -34,6 +35,7 @@ JsonOption = Annotated[bool, typer.Option("--json", help="One JSON object as the
 _console = Console(stderr=True)
 app.add_typer(key_commands.app, name="key")
 app.add_typer(params_commands.app, name="params")
+app.add_typer(import_commands.app, name="import")
 app.add_typer(feed_commands.app, name="feed")
 
 

@@ -59,7 +59,7 @@ class Dispatcher:
     on_attempt : callable
         Takes each attempt's record as it ends; must not block.
     on_sent : callable
-        Takes the offer's id as each call goes out.
+        Takes the offer's id, and the tokens it will about use, as each call goes out.
     on_headers : callable
         Takes the offer's id and the headers of each answer, good or bad.
     """
@@ -74,7 +74,7 @@ class Dispatcher:
         clock: Clock,
         rng: random.Random,
         on_attempt: Callable[[AttemptRecord], None],
-        on_sent: Callable[[str], None] = lambda _: None,
+        on_sent: Callable[[str, float], None] = lambda _o, _n: None,
         on_headers: Callable[[str, Mapping[str, str]], None] = lambda _o, _h: None,
     ) -> None:
         self._upstream = upstream
@@ -176,7 +176,7 @@ class Dispatcher:
             self.sellers, order, seats, place, ended, stream=stream, whole=whole, patient=patient
         )
         n_inflight = self.sellers.take(seat)
-        self._on_sent(seat.offer.id)
+        self._on_sent(seat.offer.id, order.input_tokens + order.output_tokens)
         return Attempt(
             order,
             seat,

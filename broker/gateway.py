@@ -32,6 +32,7 @@ from broker.errors import (
 )
 from broker.gateway_state import GatewayState
 from broker.market_routes import market_body, models_body
+from broker.openapi import document
 from broker.public_port import PORT, PublicPort, watch
 from broker.recent import Flight
 from broker.response_cache import BAD
@@ -425,6 +426,11 @@ async def metrics(request: web.Request) -> web.Response:
     )
 
 
+async def openapi(request: web.Request) -> web.Response:
+    """`GET /openapi.json`: this API, described."""
+    return json_response(document(ROUTES))
+
+
 async def market_stream(request: web.Request) -> web.StreamResponse:
     """`GET /v1/market/stream`: live quotes as server-sent events."""
     caller_of(request, "app")
@@ -482,5 +488,6 @@ ROUTES: Final[tuple[tuple[str, str, Scope | None, Handler], ...]] = (
     ("GET", "/healthz", None, healthz),
     ("GET", "/readyz", None, readyz),
     ("GET", "/metrics", None, metrics),
+    ("GET", "/openapi.json", None, openapi),
 )
 """Method, path, scope asked for (None: open to all), handler."""

@@ -13,6 +13,7 @@ import asyncio
 import hashlib
 import logging
 import threading
+from collections.abc import Mapping
 from typing import Any
 
 import msgspec
@@ -30,6 +31,7 @@ from broker.auth import KeyRing
 from broker.feed_board import FeedBoard
 from broker.metrics import Metrics
 from broker.overlay import Overlay
+from broker.providers.limits import quota_left
 from broker.spot import SpotAsks
 from feeds.booking import BOOKED, take
 from feeds.clock import Clock
@@ -84,6 +86,8 @@ class LiveMarket:
         self._dirty = False
         self._muted_until_us: dict[str, int] = {}
         self.spot: SpotAsks | None = None
+        providers = {p.id: p for p in catalogue.providers}
+        self._provider_of = {o.id: providers[o.provider] for o in catalogue.offers}
         self._warmer = Warmer()
         self.view, made = self._new_view()
         self.views.put_in_force(made)
@@ -131,9 +135,15 @@ class LiveMarket:
         for source, until_us in self._muted_until_us.items():
             self._metrics.source_muted.labels(source).set(float(now_us < until_us))
 
-    def sent(self, offer: str) -> None:
-        """A call to `offer` goes out."""
-        if self.overlay.sent(offer, self._now_s()):
+    def sent(self, offer: str, n_tokens: float = 0.0) -> None:
+        """A call to `offer` goes out that will use about so many tokens."""
+        if self.overlay.sent(offer, n_tokens, self._now_s()):
+            self.refresh()
+
+    def heard(self, offer: str, headers: Mapping[str, str]) -> None:
+        """The headers of an answer of `offer`, which may tell what is left of a quota."""
+        left = quota_left(headers, self._provider_of[offer], self._clock.now_us() * 1e-6)
+        if left is not None and self.overlay.told(offer, left, self._now_s()):
             self.refresh()
 
     def ended(
@@ -195,22 +205,40 @@ class LiveMarket:
         """Put a new view in force whenever something has changed, until cancelled."""
         while True:
             await asyncio.sleep(self._interval_s)
-            blocked = self.overlay.circuit_open(self._now_s())
-            if self._dirty or not np.array_equal(blocked, self._own_blocked):
+            if self._dirty or self._overlay_moved():
                 await self._refresh_warm()
+
+    def _overlay_moved(self) -> bool:
+        """Whether time alone has changed who is kept from bidding, or a quota's price."""
+        now_s, last = self._now_s(), self._overlay
+        if not np.array_equal(self.overlay.circuit_open(now_s), last["circuit_open"]):
+            return True
+        if not self.overlay.quotas.any:
+            return False
+        price = self.overlay.quotas.prices_nusd(self.params.choice.quota_price_usd, now_s)
+        return not (
+            np.array_equal(self.overlay.quota_blocked(now_s), last["quota_blocked"])
+            and np.array_equal(price[0], last["quota_nusd"])
+            and np.array_equal(price[1], last["quota_token_nusd"])
+        )
 
     def _new_view(self) -> tuple[MarketView, Made]:
         self._dirty = False
-        self._own_blocked = self.overlay.circuit_open(self._now_s())
+        now_s = self._now_s()
+        quotas = self.overlay.quotas
+        per_request, per_token = quotas.prices_nusd(self.params.choice.quota_price_usd, now_s)
         overlay: dict[str, Any] = {
-            "circuit_open": self._own_blocked,
-            "quota_blocked": self.overlay.quota_blocked(),
-            "half_open": self.overlay.half_open(self._now_s()),
+            "circuit_open": self.overlay.circuit_open(now_s),
+            "quota_blocked": self.overlay.quota_blocked(now_s),
+            "half_open": self.overlay.half_open(now_s),
             "n_inflight": self.overlay.n_inflight.copy(),
+            "quota_nusd": per_request,
+            "quota_token_nusd": per_token,
         }
         spent = None if self.spot is None else self.spot.spent()
         if spent is not None:
             overlay["ask_spent"] = spent
+        self._overlay = overlay
         view = self.book.view(self._clock.now_us(), **overlay)
         self._metrics.view_number.set(view.number)
         return view, self.views.made(view.number, view.at_us, overlay)

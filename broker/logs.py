@@ -13,6 +13,7 @@ import time
 from typing import Final
 
 import msgspec
+from aiohttp.http_exceptions import HttpProcessingError
 
 _SECRET: Final = re.compile(
     r"(?i)(mmb_[a-z]*_?[A-Za-z0-9_-]{6})[A-Za-z0-9_-]+|\b(sk|xai|gsk|key)-[A-Za-z0-9_-]{8,}"
@@ -54,6 +55,20 @@ class JsonFormatter(logging.Formatter):
         return _encoder.encode(entry).decode()
 
 
+class BriefHeads(logging.Filter):
+    """One line, and no trace, for each request whose head is no HTTP: its sender's doing."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        error = record.exc_info[1] if record.exc_info else None
+        if isinstance(error, HttpProcessingError):
+            words = " ".join(str(error.message or type(error).__name__).split())[:200]
+            sender = record.args[0] if isinstance(record.args, tuple) and record.args else "-"
+            record.msg, record.args = "no HTTP from %s: %s", (sender, words)
+            record.exc_info = record.exc_text = None
+            record.levelno, record.levelname = logging.WARNING, "WARNING"
+        return True
+
+
 def configure(level: str = "info") -> None:
     """Log JSON lines to stderr from `level` up."""
     formatter = JsonFormatter()
@@ -63,5 +78,8 @@ def configure(level: str = "info") -> None:
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level.upper())
+    served = logging.getLogger("aiohttp.server")
+    if not any(isinstance(f, BriefHeads) for f in served.filters):
+        served.addFilter(BriefHeads())
     for noisy in ("aiokafka", "aiohttp.access", "clickhouse_connect"):
         logging.getLogger(noisy).setLevel(logging.WARNING)

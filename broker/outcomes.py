@@ -65,7 +65,7 @@ def lines_of(body: bytes) -> list[bytes]:
     try:
         if isinstance(msgspec.json.decode(body), dict):
             return [body]
-    except (msgspec.DecodeError, RecursionError):
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         pass
     return lines
 

@@ -14,6 +14,8 @@ from bidding.columns import Bools, Floats, OfferColumns
 from bidding.estimators.circuit import CircuitBreakers, CircuitParams
 from bidding.market import Catalogue
 from bidding.outcome import FailureClass, Lesson, lesson
+from broker.providers.limits import QuotaLeft
+from broker.quotas import Quotas
 
 _OF_PROVIDER = frozenset(
     {
@@ -40,13 +42,14 @@ class Overlay:
         self._n_at_provider = np.zeros(len(offers.provider_ids))
         limits = {p.id: p.limit_concurrency for p in catalogue.providers}
         self._limit = np.array([limits[p] for p in offers.provider_ids], dtype=np.float64)
+        self.quotas = Quotas(offers)
 
     def steer(self, params: CircuitParams) -> None:
         """Go on under other params."""
         self._by_offer.steer(params)
         self._by_provider.steer(params)
 
-    def sent(self, offer: str, now_s: float) -> bool:
+    def sent(self, offer: str, n_tokens: float, now_s: float) -> bool:
         """Note a call sent; whether what is blocked may have changed (a probe was spent)."""
         row = self._offers.row_of[offer]
         provider = int(self._offers.provider[row])
@@ -55,11 +58,18 @@ class Overlay:
         self._by_offer.sent(row, now_s)
         self._by_provider.sent(provider, now_s)
         is_full = self._n_at_provider[provider] >= self._limit[provider]
+        is_spent = self.quotas.sent(offer, n_tokens, now_s)
         return bool(
             is_full
+            or is_spent
             or self._by_offer.circuits[row].is_open
             or self._by_provider.circuits[provider].is_open
         )
+
+    def told(self, offer: str, left: QuotaLeft, now_s: float) -> bool:
+        """Note what an answer's headers say of a quota; whether what is blocked has changed."""
+        others = float(self.n_inflight[self._offers.row_of[offer]]) - 1.0
+        return self.quotas.told(offer, left, max(others, 0.0), now_s)
 
     def ended(
         self,
@@ -97,10 +107,10 @@ class Overlay:
         mask: Bools = self._by_offer.half_open(now_s) | at_provider[self._offers.provider]
         return mask & ~self.circuit_open(now_s)
 
-    def quota_blocked(self) -> Bools:
-        """Offers of providers where we have as many calls open as we may."""
+    def quota_blocked(self, now_s: float) -> Bools:
+        """Offers of providers where we have as many calls open as we may, or no quota left."""
         full: Bools = (self._n_at_provider >= self._limit)[self._offers.provider]
-        return full
+        return full | self.quotas.blocked(now_s) if self.quotas.any else full
 
     def retry_in_s(self, now_s: float) -> float:
         """Until the first blocked offer may be tried again; 0 when none is blocked."""

@@ -92,7 +92,7 @@ class Prober:
             self._settings,
             seen_at_hour=self._cells[:, hour],
             tried_ago_s=now_s - self._tried_at_s,
-            may_call=~overlay.circuit_open(now_s) & ~overlay.quota_blocked(),
+            may_call=~overlay.circuit_open(now_s) & ~overlay.quota_blocked(now_s),
         )
         if not rows:
             return None

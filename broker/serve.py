@@ -328,9 +328,14 @@ class RequestLine:
     def _decision(
         self, view: MarketView, asked: BidRequest, caller: Caller
     ) -> tuple[Decision, BidRequest]:
-        """The auction, under what the key has left as far as that is known."""
+        """The auction, under what the key has left as far as that is known, and at what money is
+        worth to it.
+        """
         state = self._state
         params, seed = state.market.params, state.seed()
+        money_price = state.tenancy.money_price(caller)
+        if money_price > 0.0:
+            asked = msgspec.structs.replace(asked, money_price=money_price)
         reserve_nusd = state.tenancy.reserve_nusd(caller)
         if reserve_nusd < math.inf:
             within = msgspec.structs.replace(asked, reserve_nusd=reserve_nusd)

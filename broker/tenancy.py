@@ -9,6 +9,8 @@ A key without limits passes through without asking anybody.
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import math
 from typing import Final, NamedTuple
 
@@ -16,9 +18,10 @@ from bidding.decision import Bid
 from bidding.request import BidRequest
 from bidding.view import MarketView
 from broker.auth import Caller
-from broker.budgets import Budgets, Reservation
+from broker.budget_pacing import BudgetPacing
+from broker.budgets import Budgets, Reservation, caps_of
 from broker.rate_limits import RateLimits
-from broker.shared_state import SharedState
+from broker.shared_state import Cap, SharedState, StateUnavailable
 from feeds.clock import Clock
 
 _INPUT_MARGIN: Final = 1.3
@@ -124,6 +127,8 @@ class Hold:
         tenancy.limits.correct_soon(
             caller.key_id, caller.policy, n_taken=self._n_tokens, n_used=n_tokens
         )
+        if self._reservations:
+            tenancy.paid(caller, spent_nusd)
         for reservation in self._reservations:
             tenancy.budgets.settle_soon(reservation.id, spent_nusd)
             spent_nusd = 0
@@ -137,6 +142,9 @@ class Tenancy:
         self.limits = RateLimits(state, clock)
         self._clock = clock
         self._left: dict[str, tuple[int, int]] = {}
+        self._pacing = BudgetPacing()
+        self._asked_at_us: dict[str, int] = {}
+        self._asking: set[asyncio.Task[None]] = set()
 
     async def admit(self, caller: Caller, n_tokens: int) -> Hold:
         """Let a request of about `n_tokens` tokens in. Raises `RateLimited`."""
@@ -144,6 +152,32 @@ class Tenancy:
         if policy.limit_rpm is not None or policy.limit_tpm is not None:
             await self.limits.admit(caller.key_id, policy, n_tokens)
         return Hold(self, caller, n_tokens)
+
+    def money_price(self, caller: Caller) -> float:
+        """κ: what a dollar is worth to this key beyond a dollar, so that its budget lasts."""
+        policy = caller.policy
+        if policy.budget_day_usd is None and policy.budget_month_usd is None:
+            return 0.0
+        return self._pacing.money_price(caps_of(caller.key_id, policy, self._clock.now_us()))
+
+    def paid(self, caller: Caller, spent_nusd: int) -> None:
+        """A request of a key with a budget has ended. Now and then, ask what others have spent."""
+        now_us = self._clock.now_us()
+        caps = caps_of(caller.key_id, caller.policy, now_us)
+        self._pacing.spent(caps, float(spent_nusd), now_us)
+        if now_us - self._asked_at_us.get(caller.key_id, -_HINT_US) < _HINT_US:
+            return
+        if len(self._asked_at_us) > _MAX_HINTS:
+            self._asked_at_us.clear()
+        self._asked_at_us[caller.key_id] = now_us
+        task = asyncio.get_running_loop().create_task(self._ask(caps))
+        self._asking.add(task)
+        task.add_done_callback(self._asking.discard)
+
+    async def _ask(self, caps: tuple[Cap, ...]) -> None:
+        with contextlib.suppress(StateUnavailable):
+            spent = await self.budgets.spent_nusd(caps)
+            self._pacing.told(spent, self._clock.now_us())
 
     def reserve_nusd(self, caller: Caller) -> float:
         """The most a request of this key may be expected to cost, as known a second ago; no
@@ -161,5 +195,6 @@ class Tenancy:
 
     async def close(self) -> None:
         """Wait for what is being put right."""
+        await asyncio.gather(*self._asking, return_exceptions=True)
         await self.budgets.close()
         await self.limits.close()

@@ -31,6 +31,7 @@ class Fault(enum.StrEnum):
     BLACK_HOLE = "black_hole"
     ERROR = "error"
     RATE_LIMIT = "rate_limit"
+    QUOTA = "quota"
     HANG = "hang"
     HANG_AFTER_HEADERS = "hang_after_headers"
     STALL = "stall"
@@ -51,7 +52,7 @@ class Fault(enum.StrEnum):
 
 
 MODIFIERS = frozenset(
-    {Fault.SLOW, Fault.DEGRADE, Fault.REPRICE, Fault.LYING_USAGE, Fault.BROKEN_JSON}
+    {Fault.SLOW, Fault.DEGRADE, Fault.REPRICE, Fault.LYING_USAGE, Fault.QUOTA, Fault.BROKEN_JSON}
 )
 PORT_FAULTS = frozenset({Fault.DIE, Fault.REFUSE, Fault.BLACK_HOLE})
 
@@ -67,6 +68,8 @@ class FaultSpec(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     status : error: the HTTP status.
     retry_after_s : rate_limit: value of `Retry-After`; None sends none.
     per_minute : rate_limit: calls a minute that are still served.
+    per_window, window_s : quota: calls served in each window of so many seconds; the headers of
+        every answer tell what is left.
     points : degrade: percentage points fewer right answers.
     after_chunks : stall, drip: how many content chunks come first.
     every_s : drip, keepalive: seconds between bytes or comments.
@@ -81,6 +84,8 @@ class FaultSpec(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     status: Annotated[int, Meta(ge=400, le=599)] = 503
     retry_after_s: Annotated[float, Meta(ge=0.0, le=3600.0)] | None = None
     per_minute: Annotated[int, Meta(ge=0)] = 0
+    per_window: Annotated[int, Meta(ge=0)] = 60
+    window_s: Annotated[float, Meta(gt=0.0, le=3600.0)] = 60.0
     points: Annotated[float, Meta(ge=0.0, le=100.0)] = 0.0
     after_chunks: Annotated[int, Meta(ge=0)] = 5
     every_s: Annotated[float, Meta(gt=0.0, le=3600.0)] = 1.0

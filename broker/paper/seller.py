@@ -26,6 +26,7 @@ from broker.paper.ledger import BUYER_ID_HEADERS, Call, Ledger
 from broker.paper.port import reset
 from broker.paper.prices import live_prices, price_page
 from broker.paper.prompt_cache import PromptCache
+from broker.paper.quota import Quota, moment
 from broker.paper.sending import send
 from broker.paper.spoil import Shown, spoil_body, spoil_stream
 from broker.paper.status import StatusPage
@@ -81,6 +82,7 @@ class Seller:
         self._nth: dict[str, int] = {}
         self._window_began_s = 0.0
         self._n_in_window = 0
+        self._quota = Quota()
 
     async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
         """Answer one HTTP request."""
@@ -135,6 +137,7 @@ class Seller:
         offer = self._sold(ask.model, embeds=False)
         call.offer, call.stream = offer.id, ask.stream
         faults = self.board.of(offer.id)
+        self._within_quota(faults)
         fault = self._drawn(faults, call)
         if fault is not None:
             call.fault = fault.kind
@@ -187,6 +190,18 @@ class Seller:
         call.billed_nusd = live_prices(offer, self.board).cost_nusd(n_tokens, 0)
         call.ended = "served" if fault is None else "fault"
         return _json(body, headers=self._headers(call.request_id))
+
+    def _within_quota(self, faults: dict[Fault, FaultSpec]) -> None:
+        """Count a call against the quota, if there is one. Raises `BadAsk`."""
+        spec = faults.get(Fault.QUOTA)
+        if spec is not None and not self._quota.take(spec, self._clock()):
+            _, reset_s = self._quota.left(spec, self._clock())
+            raise BadAsk(
+                "Rate limit reached for requests.",
+                status=429,
+                code="rate_limit_exceeded",
+                retry_after_s=reset_s,
+            )
 
     async def _authentic(self, request: web.BaseRequest) -> bytes:
         """The body of a request by somebody we know. Raises `BadAsk`."""
@@ -298,12 +313,18 @@ class Seller:
 
     def _headers(self, request_id: str) -> dict[str, str]:
         limit = self.provider.limit_rpm or STATED_LIMIT_RPM
-        left = str(max(0, limit - self.ledger.totals.n_open))
+        n_left, reset_s = limit - self.ledger.totals.n_open, 0.06
+        spec = self.board.of(None).get(Fault.QUOTA)
+        if spec is not None:
+            limit = spec.per_window
+            n_left, reset_s = self._quota.left(spec, self._clock())
+        left = str(max(0, n_left))
         if self.provider.wire == "anthropic":
             return {
                 "request-id": request_id,
                 "anthropic-ratelimit-requests-limit": str(limit),
                 "anthropic-ratelimit-requests-remaining": left,
+                "anthropic-ratelimit-requests-reset": moment(self._clock() + reset_s),
             }
         if self.provider.wire == "bedrock":
             return {"x-amzn-requestid": request_id}
@@ -313,7 +334,7 @@ class Seller:
             "x-request-id": request_id,
             "x-ratelimit-limit-requests": str(limit),
             "x-ratelimit-remaining-requests": left,
-            "x-ratelimit-reset-requests": "60ms",
+            "x-ratelimit-reset-requests": f"{1000 * reset_s:.0f}ms",
         }
 
     def _refusal(self, refused: BadAsk, request_id: str, route: Route) -> web.Response:

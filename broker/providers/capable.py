@@ -19,19 +19,26 @@ WIRE_LACKS: dict[str, frozenset[str]] = {
     "openai": frozenset(),
     "anthropic": frozenset(
         {"logprobs", "n_choices", "seed", "logit_bias", "penalties", "embeddings"}
+        | {"verbosity", "strict_tools"}
     ),
-    "gemini": frozenset({"logprobs", "logit_bias", "serial_tools", "image_url", "token_input"}),
-    "vertex": frozenset({"logprobs", "logit_bias", "serial_tools", "token_input"}),
+    "gemini": frozenset({"logprobs", "logit_bias", "serial_tools", "image_url", "token_input"})
+    | {"verbosity", "strict_tools"},
+    "vertex": frozenset({"logprobs", "logit_bias", "serial_tools", "token_input"})
+    | {"verbosity", "strict_tools"},
     "bedrock": frozenset(
         {"logprobs", "n_choices", "seed", "logit_bias", "penalties", "top_k", "no_tool"}
-        | {"serial_tools", "image_url", "json_object", "token_input"}
+        | {"serial_tools", "image_url", "json_object", "token_input", "verbosity"}
     ),
     "cohere": frozenset(
         {"logprobs", "n_choices", "logit_bias", "named_tool", "serial_tools", "token_input"}
+        | {"verbosity"}
     ),
     "litellm": frozenset({"token_input"}),
 }
 """What a format has no word for."""
+
+_NO_HINTS = frozenset({"verbosity"})
+"""What a provider may refuse and is no hint: without it the answer is another."""
 
 NEEDS_PACKAGE = {"bedrock": "botocore", "litellm": "litellm"}
 """Formats that need an extra of the same name, by the package it brings."""
@@ -73,4 +80,5 @@ def lacking(offer: Offer, provider: Provider) -> frozenset[str]:
     else:
         of_wire = WIRE_LACKS[wire]
     rules = rules_of(offer.model, offer.wire_model, wire)
-    return of_wire | quirks_of(provider).lacks | rules.lacks
+    quirks = quirks_of(provider)
+    return of_wire | quirks.lacks | (quirks.drop & _NO_HINTS) | rules.lacks

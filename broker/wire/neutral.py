@@ -392,6 +392,8 @@ def needs(request: NeutralRequest) -> Capability:
         mask |= Capability.REASONING
     if request.stream:
         mask |= Capability.STREAMING
+    if request.verbosity not in (None, "medium"):
+        mask |= Capability.VERBOSITY
     if request.logprobs:
         mask |= Capability.LOGPROBS
     if request.n > 1:
@@ -418,6 +420,8 @@ def _tool_needs(request: NeutralRequest) -> Capability:
     mask = Capability(0)
     if request.parallel_tool_calls is False:
         mask |= Capability.SERIAL_TOOLS
+    if any(tool.strict for tool in request.tools):
+        mask |= Capability.STRICT_TOOLS
     mode = request.tool_choice.mode if request.tool_choice is not None else "auto"
     if mode == "none":
         return mask | Capability.NO_TOOL

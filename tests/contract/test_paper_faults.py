@@ -164,6 +164,19 @@ async def test_rate_limit_with_and_without_retry_after(
         assert (await response.json())["error"]["type"] == "rate_limit_error"
 
 
+async def test_a_quota_is_told_with_every_answer(buyer: Buyer) -> None:
+    await buyer.fail(Fault.QUOTA, per_window=2, window_s=30.0)
+    left = []
+    for _ in range(3):
+        async with buyer.call(False) as response:
+            told = {n: v for n, v in response.headers.items() if "requests-remaining" in n.lower()}
+            told |= {n: v for n, v in response.headers.items() if n.endswith("remaining-requests")}
+            left.append((response.status, *told.values()))
+            waits_s = float(response.headers.get("retry-after", "0"))
+    assert left == [(200, "1"), (200, "0"), (429, "0")]
+    assert 0.0 < waits_s <= 30.0
+
+
 async def test_slow_is_slower_by_its_factor(buyer: Buyer) -> None:
     loop = asyncio.get_running_loop()
     began_s = loop.time()

@@ -291,6 +291,7 @@ def test_parameters_become_needs() -> None:
         | Capability.REASONING
         | Capability.LOGPROBS
         | Capability.STREAMING
+        | Capability.VERBOSITY
     )
 
 

@@ -1,0 +1,1 @@
+"""From other gateways' configurations to ours."""

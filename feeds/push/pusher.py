@@ -1,8 +1,9 @@
 """Tells a broker of calls, from any app: a queue, a thread, and `POST /v1/telemetry`.
 
 Standard library but for msgspec, as it lives in other people's processes. `tell` costs
-microseconds and never raises; what the broker does not take now is sent again, the oldest is
-dropped at the bound, and an app that ends waits a moment for the rest.
+microseconds and never raises; what the broker does not take now is sent again (and so may be told
+twice when an answer was lost), the oldest is dropped at the bound, and an app that ends waits a
+moment for the rest.
 """
 
 from __future__ import annotations

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import importlib.util
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -28,7 +29,7 @@ async def pushing(
 ) -> AsyncIterator[tuple[Rig, Pusher, str, str]]:
     """A rig, a pusher to its gateway, and the paper seller's address and model."""
     async with rig(tmp_path) as r:
-        pusher = Pusher(r.gateway.url, source_key(r.gateway), flush_s=0.01)
+        pusher = Pusher(r.gateway.url, source_key(r.gateway), flush_s=0.01, timeout_s=60)
         seller = r.gateway.market.catalogue.provider(provider)
         offers = r.gateway.market.catalogue.offers
         model = next(o.wire_model for o in offers if o.provider == provider)
@@ -109,3 +110,45 @@ def test_a_pusher_keeps_what_the_broker_does_not_take_and_drops_the_oldest() -> 
     assert pusher.n_dropped >= 7
     with pytest.raises(ValueError, match="no http address"):
         Pusher("file:///etc/passwd", "k")
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(importlib.util.find_spec("litellm") is None, reason="needs [litellm]")
+@pytest.mark.filterwarnings("ignore")
+async def test_litellm_tells_of_its_calls(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LITELLM_LOCAL_MODEL_COST_MAP", "True")
+    import litellm
+
+    from feeds.push.litellm_callback import BrokerCallback
+
+    async with pushing(tmp_path, "together") as (r, pusher, url, model):
+        monkeypatch.setattr(litellm, "callbacks", [BrokerCallback(pusher)])
+        asked: dict[str, Any] = {
+            "model": f"together_ai/{model}",
+            "api_base": url,
+            "num_retries": 0,
+        } | ASKED
+        key = r.paper.api_key
+        await litellm.acompletion(api_key=key, **asked)
+        stream = await litellm.acompletion(api_key=key, stream=True, **asked)
+        assert [c async for c in stream]
+        with pytest.raises(litellm.AuthenticationError):
+            await litellm.acompletion(api_key="wrong", **asked)
+        found: list[AttemptRecord] = []
+        for _ in range(200):  # LiteLLM logs some time after the call
+            found = await told(r, pusher)
+            if len(found) >= 3:
+                break
+            await asyncio.sleep(0.05)
+        by_failure = sorted(found, key=lambda a: a.failure)
+        assert [a.failure for a in by_failure] == [
+            FailureClass.AUTH,
+            FailureClass.OK,
+            FailureClass.OK,
+        ]
+        assert {a.offer for a in found} == {"together/llama-3-8b"}
+        streamed = next(a for a in found if a.streaming)
+        whole = next(a for a in found if not a.streaming and a.failure is FailureClass.OK)
+        assert whole.output_tokens > 0
+        assert whole.total_ms is not None
+        assert streamed.ttft_ms is not None

@@ -90,7 +90,6 @@ class StormFigures(Struct, kw_only=True):
     all_down_untyped: list[str] = []
     hang_ups: int = 0
     hang_up_worst_ms: float = 0.0
-    billed_after_hang_up: int = 0
     broken: list[str] = []
     whole: bool = False
 

@@ -40,5 +40,5 @@ async def test_a_quota_is_left_before_it_is_spent(tmp_path: Path, cheap: str) ->
     assert set(statuses) == {200}
     refused = [a for a in attempts if a.failure is FailureClass.RATE_LIMITED]
     assert len(refused) <= 0.01 * len(attempts), refused[:3]
-    # The quota is used, not shunned: more than one window holds, so it was come back to.
-    assert served > PER_WINDOW
+    # The quota is used, not shunned: three windows, and what the last of them leaves.
+    assert served >= 1.5 * PER_WINDOW

@@ -24,8 +24,8 @@ from analytics.remake import remake
 from analytics.seasons import season_cells
 from analytics.store import Store
 from bidding.columns import Floats
-from bidding.fallback import Forecast
 from bidding.market import Catalogue
+from bidding.waiting import Forecast
 from broker import services
 from broker.analyst_desk import AnalystDesk
 from broker.config import ConfigError, KeySettings, Settings, analyst_store

@@ -14,85 +14,20 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Mapping
 
-from msgspec import Struct, field
-
-from bidding.decision import Decision
 from bidding.errors import BadRequest
-from bidding.market import PriceList
-from bidding.outcome import CENSORED, FailureClass
+from bidding.outcome import FailureClass
+from broker.attempt_record import attempt_record, billed
 from broker.handoff import readable
 from broker.meter import Meter
+from broker.order import Order
 from broker.providers.base import Dialect, Reader, Seat, WireCall, malformed
 from broker.providers.failures import MAX_ERROR_BYTES, retry_after_s
 from broker.providers.secrets import masked
-from broker.tracing import CallTrace, RequestTrace
+from broker.tracing import CallTrace
 from broker.upstream import AttemptFailed, Reply, Upstream
-from broker.wire.neutral import Event, Failed, NeutralRequest, Started, Usage, is_visible
+from broker.wire.neutral import Event, Failed, Started, Usage, is_visible
 from feeds.clock import Clock
-from feeds.records import AttemptRecord, Source
-
-_BILLED_WHEN_CUT = {
-    FailureClass.TIMEOUT_TTFT,
-    FailureClass.TIMEOUT_GAP,
-    FailureClass.TIMEOUT_TOTAL,
-    FailureClass.CANCELLED,
-    FailureClass.HEDGE_LOST,
-}
-
-
-class Order(Struct, kw_only=True):
-    """A decided request on its way to sellers.
-
-    Attributes
-    ----------
-    deadline_ns : int
-        Monotonic; ends the request whatever happens.
-    ttft_target_ns, latency_target_ns : int or None
-        Monotonic; the SLA's, which may be missed: they steer timeouts and fallback.
-    input_tokens, output_tokens : int, float
-        Our estimate of the prompt, and the expected length of the answer.
-    history_family : str or None
-        Family of models that wrote the reasoning in the history; others are not shown it.
-    prices : dict of str to PriceList
-        What each offer that bid asked when it was decided; what is owed goes by it.
-    attempts : list of AttemptRecord
-        Filled as attempts end, whatever becomes of the request.
-    rejected : list of str
-        Ids of attempts whose answer came whole and failed its check.
-    """
-
-    decision_id: str
-    decision: Decision
-    request: NeutralRequest
-    tenant: str
-    task: str
-    sla_class: str
-    started_ns: int
-    deadline_ns: int
-    input_tokens: int
-    output_tokens: float = 256.0
-    ttft_target_ns: int | None = None
-    latency_target_ns: int | None = None
-    source: Source = "gateway"
-    hedge: bool = False
-    history_family: str | None = None
-    attempts: list[AttemptRecord] = field(default_factory=list)
-    trace: RequestTrace | None = None
-    rejected: list[str] = field(default_factory=list)
-    prices: dict[str, PriceList] = field(default_factory=dict)
-
-
-def on_grid(ms: float) -> float:
-    """A duration as it is written down: to a 1,024th of a millisecond.
-
-    Clocks are not better than that, and such numbers have few bits: half the bytes in the store.
-
-    Examples
-    --------
-    >>> on_grid(523.4)
-    523.400390625
-    """
-    return round(ms * 1024.0) / 1024.0
+from feeds.records import AttemptRecord
 
 
 class Attempt:
@@ -380,59 +315,28 @@ class Attempt:
             self._reply.close()
         end_ns = self._clock.monotonic_ns()
         failure = FailureClass.OK if failed is None else failed.failure
-        usage = self.usage = self._usage(failure)
-        seat, order = self.seat, self.order
-        total_ms = (end_ns - self._sent_ns) * 1e-6
-        record = AttemptRecord(
+        self.usage = billed(
+            self.meter,
+            failure,
+            answered=self._reader is not None,
+            input_tokens=self.order.input_tokens,
+        )
+        record = attempt_record(
+            self.order,
+            self.seat,
+            self.meter,
+            self.usage,
+            failed,
             attempt_id=self._id,
-            decision_id=order.decision_id,
             n=self.n,
-            offer=seat.offer.id,
-            provider=seat.provider.id,
-            model=seat.offer.model,
-            task=order.task,
-            tenant=order.tenant,
-            sla_class=order.sla_class,
-            source=order.source,
-            at_us=self._started_at_us + round(total_ms * 1e3),
             started_at_us=self._started_at_us,
-            failure=failure,
+            total_ms=(end_ns - self._sent_ns) * 1e-6,
             streaming=self._stream,
-            ttft_ms=None if self.meter.ttft_ms is None else on_grid(self.meter.ttft_ms),
-            total_ms=on_grid(total_ms) if failure is FailureClass.OK else None,
-            waited_ms=on_grid(total_ms) if failure in CENSORED else None,
-            input_tokens=usage.input_tokens,
-            output_tokens=usage.output_tokens,
-            cached_tokens=usage.cached_tokens,
-            usage_estimated=usage.estimated,
-            cost_nusd=order.prices.get(seat.offer.id, seat.offer.prices).cost_nusd(
-                usage.input_tokens,
-                usage.output_tokens,
-                cached_tokens=usage.cached_tokens,
-                written_tokens=usage.written_tokens,
-            )
-            if usage.input_tokens
-            else 0,
             n_inflight=self._n_inflight,
-            http_status=self._reply.status if self._reply is not None else 0,
-            retry_after_s=None if failed is None else failed.retry_after_s,
-            reason="" if failed is None else failed.reason,
+            http_status=0 if self._reply is None else self._reply.status,
             hedge=self._hedge,
         )
         if self._trace is not None:
             self._trace.end(record)
-        order.attempts.append(record)
+        self.order.attempts.append(record)
         self._on_end(record)
-
-    def _usage(self, failure: FailureClass) -> Usage:
-        """What this attempt will be billed.
-
-        A seller that refuses, or breaks before it has written, bills nothing. One that had
-        answered 200 when we left, or that wrote something, bills the prompt and what it wrote.
-        """
-        if failure is not FailureClass.OK:
-            answered = self._reader is not None
-            cut = failure in _BILLED_WHEN_CUT and answered
-            if not cut and self.meter.n_events == 0:
-                return Usage()
-        return self.meter.usage(self.order.input_tokens)

@@ -26,13 +26,15 @@ import secrets
 from collections.abc import Callable, Mapping
 
 from bidding.errors import BadRequest
-from bidding.fallback import Forecast, Stop, StopReason, Try
+from bidding.fallback import Stop, StopReason, Try
 from bidding.outcome import CENSORED, FailureClass
-from broker.attempt import Attempt, Order
+from bidding.waiting import Forecast
+from broker.attempt import Attempt
 from broker.delivery import Delivery
 from broker.dispatch_settings import DispatchSettings
 from broker.errors import DeadlineExceeded, SellersFailed
 from broker.hedging import race
+from broker.order import Order
 from broker.patience import hedge_ms, slowness, waits_for
 from broker.providers.base import Seat
 from broker.providers.dialects import dialect_of

@@ -6,7 +6,7 @@ from typing import Annotated
 
 from msgspec import Meta, Struct, field
 
-from bidding.fallback import WaitRules
+from bidding.waiting import WaitRules
 
 Share = Annotated[float, Meta(ge=0.0, le=1.0)]
 

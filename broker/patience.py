@@ -9,14 +9,9 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-from bidding.fallback import (
-    Aim,
-    first_token_timeout_ms,
-    gap_timeout_ms,
-    hedge_after_ms,
-    is_too_slow,
-)
-from broker.attempt import Attempt, Order
+from bidding.waiting import Aim, first_token_timeout_ms, gap_timeout_ms, hedge_after_ms, is_too_slow
+from broker.attempt import Attempt
+from broker.order import Order
 from broker.providers.base import Seat
 from broker.sellers import Ended, Sellers
 

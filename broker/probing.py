@@ -25,9 +25,9 @@ from bidding.errors import MarketError
 from bidding.estimators.seasons import hour_of_week
 from bidding.probing import PROBE_TOKENS_IN, PROBE_TOKENS_OUT, ProbeSettings, due, probe_cost_nusd
 from bidding.units import NUSD_PER_USD
-from broker.attempt import Order
 from broker.dispatch import Dispatcher
 from broker.live_market import LiveMarket
+from broker.order import Order
 from broker.shared_state import Cap, SharedState, StateUnavailable, Wanted
 from broker.wire.neutral import Message, NeutralRequest, Text
 from feeds.clock import Clock

@@ -10,7 +10,7 @@ from __future__ import annotations
 import msgspec
 
 from bidding.outcome import FailureClass, tries_next_offer
-from broker.attempt import Order
+from broker.order import Order
 from broker.wire.neutral import Event, Message, NeutralRequest, Text, TextDelta
 
 _GO_ON = "Your message was cut off. Go on exactly where it stops; repeat nothing of it."

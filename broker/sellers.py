@@ -11,18 +11,11 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Sequence
 
-from bidding.fallback import (
-    Budget,
-    Candidate,
-    Forecast,
-    Standings,
-    Stop,
-    Try,
-    next_step,
-)
+from bidding.fallback import Budget, Candidate, Standings, Stop, Try, next_step
 from bidding.outcome import FailureClass
-from broker.attempt import Order
+from bidding.waiting import Forecast
 from broker.dispatch_settings import DispatchSettings
+from broker.order import Order
 from broker.providers.base import Seat
 from feeds.clock import Clock
 from feeds.records import AttemptRecord

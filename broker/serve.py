@@ -25,7 +25,6 @@ from bidding.request import BidRequest, Verify
 from bidding.units import usd_from_nusd
 from bidding.view import MarketView
 from broker.asking import bid_request
-from broker.attempt import Order
 from broker.auth import Caller
 from broker.cached_serving import cached_record, hit_headers, send_hit, settle_hit
 from broker.delivery import Delivery
@@ -33,6 +32,7 @@ from broker.dispatch import Dispatcher
 from broker.errors import CheckFailed, SellersFailed, Shed, answer_for, body_for
 from broker.gateway_state import GatewayState
 from broker.key_rules import merged_sla
+from broker.order import Order
 from broker.response_cache import HEADER as CACHE_HEADER
 from broker.response_cache import NO_LOOKUP, Cached
 from broker.resume import continuation, may_resume

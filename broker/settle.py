@@ -11,7 +11,7 @@ from msgspec import Struct
 
 from bidding.outcome import FailureClass
 from bidding.request import Sla
-from broker.attempt import Order
+from broker.order import Order
 from feeds.records import AttemptRecord, DecisionRecord
 
 

@@ -14,9 +14,9 @@ from bidding.errors import MarketError
 from bidding.outcome import FailureClass
 from bidding.request import Sla, Verify
 from bidding.units import NUSD_PER_USD
-from broker.attempt import Order
 from broker.delivery import Delivery
 from broker.dispatch import Dispatcher
+from broker.order import Order
 from broker.outcomes import TRUST, VERDICT_ID, model_of
 from broker.verify.judge import PASSED, UNKNOWN, Judge, check_weight
 from broker.wire.neutral import Answer

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from bidding.errors import BadRequest
-from bidding.fallback import Forecast
+from bidding.waiting import Forecast
 from broker.errors import DeadlineExceeded, SellersFailed
 from broker.wire.neutral import Event, Failed, TextDelta, Usage
 from tests.fakes.dispatching import Market, market

@@ -9,11 +9,11 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 from bidding.decision import Bid, Decision
-from bidding.fallback import Forecast
 from bidding.market import Offer, PriceList, Provider
-from broker.attempt import Order
+from bidding.waiting import Forecast
 from broker.dispatch import Dispatcher
 from broker.dispatch_settings import DispatchSettings
+from broker.order import Order
 from broker.providers.base import Seat
 from broker.upstream import Upstream, UpstreamSettings
 from broker.wire.neutral import Message, NeutralRequest, Text

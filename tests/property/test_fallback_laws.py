@@ -7,22 +7,16 @@ import math
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bidding.fallback import (
+from bidding.fallback import Budget, Candidate, Standings, Stop, StopReason, Try, next_step
+from bidding.outcome import FailureClass, tries_next_offer
+from bidding.waiting import (
     Aim,
-    Budget,
-    Candidate,
     Forecast,
-    Standings,
-    Stop,
-    StopReason,
-    Try,
     WaitRules,
     first_token_timeout_ms,
     hedge_after_ms,
     is_too_slow,
-    next_step,
 )
-from bidding.outcome import FailureClass, tries_next_offer
 
 RULES = WaitRules()
 forecasts = st.builds(

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from bidding.fallback import Aim, Forecast, WaitRules, first_token_timeout_ms
+from bidding.waiting import Aim, Forecast, WaitRules, first_token_timeout_ms
 
 CASES = json.loads((Path(__file__).parents[2] / "golden" / "fallback" / "waits.json").read_text())
 

@@ -8,7 +8,7 @@ import pytest
 
 from bidding.outcome import FailureClass
 from bidding.request import Sla
-from broker.attempt import Order
+from broker.order import Order
 from broker.settle import fill, is_on_time, settle
 from feeds.records import AttemptRecord, BidRecord, DecisionRecord
 from tests.fakes.dispatching import decision, request

@@ -18,9 +18,10 @@ from analytics.rows import table_of
 from analytics.store import Store
 from bidding.market import Catalogue
 from bidding.params import Params
-from feeds.codec import decode
+from feeds.codec import Record, decode
+from feeds.control_records import CatalogueRecord
 from feeds.errors import BadRecord
-from feeds.records import CatalogueRecord, Record, ViewRecord
+from feeds.market_records import ViewRecord
 from feeds.view_maker import Place, Remade, ViewMaker, place_of
 from feeds.views import positions_of
 

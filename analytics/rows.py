@@ -17,8 +17,9 @@ from typing import Final
 import msgspec
 from msgspec import Struct
 
-from feeds.codec import encode
-from feeds.records import AskRecord, CalibrationRecord, Record, Written
+from feeds.codec import Record, encode
+from feeds.market_records import AskRecord, CalibrationRecord
+from feeds.records import Written
 from feeds.topics import BY_NAME, DECISIONS, PRICES, QUOTES, Topic, key_of
 
 _PLACE: Final = ("_log", "_life", "_partition", "_offset", "_batch_first", "_batch_last", "_day")

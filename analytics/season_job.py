@@ -23,8 +23,9 @@ from bidding.estimators.seasons import SeasonParams, error_season, latency_seaso
 from feeds.clock import Clock, SystemClock
 from feeds.errors import FeedError
 from feeds.kafka import KafkaSettings
+from feeds.market_records import SeasonRecord
 from feeds.producer import LogProducer
-from feeds.records import SeasonRecord, Written
+from feeds.records import Written
 from feeds.topics import SEASONS
 
 logger = logging.getLogger(__name__)

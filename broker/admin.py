@@ -33,7 +33,7 @@ from broker.state import open_state
 from broker.whatif import in_words, preview
 from feeds.clock import Clock, SystemClock
 from feeds.compacted import latest
-from feeds.records import KeyRecord
+from feeds.control_records import KeyRecord
 from feeds.topics import KEYS
 
 logger = logging.getLogger(__name__)

@@ -51,9 +51,10 @@ from broker.state import open_state
 from broker.tracing import Tracing
 from broker.upstream import Upstream
 from feeds.clock import Clock, SystemClock
+from feeds.control_records import CatalogueRecord, KeyRecord
 from feeds.errors import FeedError
 from feeds.producer import LogProducer
-from feeds.records import AttemptRecord, CatalogueRecord, DecisionRecord, KeyRecord
+from feeds.records import AttemptRecord, DecisionRecord
 from feeds.spool import Spool, SpoolSettings
 
 logger = logging.getLogger(__name__)

@@ -16,7 +16,7 @@ from broker.key_rules import restricted
 from broker.naming import UNNAMED_TASK, meaning_of
 from broker.wire.neutral import NeutralRequest, needs
 from broker.wire.tokens import estimate_tokens
-from feeds.records import KeyPolicy
+from feeds.control_records import KeyPolicy
 
 DEFAULT_SLA = Sla()
 ANYTHING = KeyPolicy()

@@ -25,7 +25,7 @@ from bidding.units import NUSD_PER_USD
 from broker.auth import Caller
 from broker.errors import NotAllowed, NotFound
 from broker.wire.json_guard import decode_strictly
-from feeds.records import AskRecord
+from feeds.market_records import AskRecord
 
 SIGNATURE: Final = "x-broker-signature"
 MAX_BODY_BYTES: Final = 16_384

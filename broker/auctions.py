@@ -19,7 +19,7 @@ from broker.naming import MARKET, UNNAMED_TASK, meaning_of
 from broker.wire.json_guard import decode_strictly
 from broker.wire.neutral import Message, Role, Text
 from broker.wire.tokens import estimate_text_tokens
-from feeds.records import KeyPolicy
+from feeds.control_records import KeyPolicy
 
 _Tokens = Annotated[int, Meta(ge=0, le=100_000_000)]
 

@@ -18,7 +18,7 @@ import msgspec
 from msgspec import Struct
 
 from broker.errors import NotAllowed, NotAuthenticated
-from feeds.records import KeyPolicy, KeyRecord
+from feeds.control_records import KeyPolicy, KeyRecord
 
 Scope = Literal["app", "analyst", "ops", "seller", "telemetry"]
 SCOPES: Final[tuple[Scope, ...]] = ("app", "analyst", "ops", "seller", "telemetry")

@@ -20,7 +20,7 @@ from bidding.units import NUSD_PER_USD
 from broker.errors import BudgetSpent
 from broker.shared_state import Cap, SharedState, StateUnavailable, Wanted
 from feeds.clock import Clock
-from feeds.records import KeyPolicy
+from feeds.control_records import KeyPolicy
 
 logger = logging.getLogger(__name__)
 

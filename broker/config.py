@@ -26,10 +26,10 @@ from broker.shared_state import StateSettings
 from broker.tracing import OtelSettings
 from broker.vault import PrivacySettings
 from broker.verify.webhook import VerifySettings
+from feeds.control_records import KeyPolicy
 from feeds.estimate import EstimateSettings
 from feeds.feed import FeedSettings
 from feeds.kafka import KafkaSettings
-from feeds.records import KeyPolicy
 
 Port = Annotated[int, Meta(ge=0, le=65535)]
 Seconds = Annotated[float, Meta(gt=0, le=86_400)]

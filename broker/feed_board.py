@@ -9,8 +9,9 @@ from typing import Any, Final
 
 from bidding.units import NUSD_PER_USD
 from broker.metrics import Metrics
+from feeds.codec import Record
 from feeds.freshness import is_stale, stale_after_s
-from feeds.records import FeedRecord, PriceRecord, Record, StatusRecord
+from feeds.market_records import FeedRecord, PriceRecord, StatusRecord
 
 _MOST_SHOWN: Final = 500
 

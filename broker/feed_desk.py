@@ -19,9 +19,9 @@ from feeds.compacted import latest
 from feeds.errors import FeedError
 from feeds.feed import Feed, FeedSettings
 from feeds.fetch import Fetcher
+from feeds.market_records import PriceRecord
 from feeds.polling import OPS, in_words
 from feeds.producer import LogProducer
-from feeds.records import PriceRecord
 from feeds.roster import checked, enabled, find, known
 from feeds.status.formats import parse
 from feeds.status.pages import concern_of

@@ -10,17 +10,9 @@ from bidding.outcome import FailureClass
 from broker.metrics import Metrics
 from broker.recent import Flight, RecentDecisions
 from feeds.clock import Clock
-from feeds.records import (
-    AskRecord,
-    AttemptRecord,
-    CatalogueRecord,
-    DeadRecord,
-    DecisionRecord,
-    FeedbackRecord,
-    NoticeRecord,
-    PromptRecord,
-    ViewRecord,
-)
+from feeds.control_records import CatalogueRecord
+from feeds.market_records import AskRecord, NoticeRecord, ViewRecord
+from feeds.records import AttemptRecord, DeadRecord, DecisionRecord, FeedbackRecord, PromptRecord
 from feeds.spool import Spool
 from feeds.topics import (
     ATTEMPTS,

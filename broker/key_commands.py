@@ -24,10 +24,10 @@ from broker.config import KeySettings, Settings
 from broker.state import open_state
 from feeds.clock import SystemClock
 from feeds.compacted import latest
+from feeds.control_records import KeyPolicy, KeyRecord
 from feeds.errors import FeedError, LogRefused, LogUnavailable
 from feeds.kafka import KafkaSettings
 from feeds.producer import LogProducer
-from feeds.records import KeyPolicy, KeyRecord
 from feeds.topics import KEYS
 
 app = typer.Typer(help="API keys: made, listed, renewed, taken back.", no_args_is_help=True)

@@ -14,7 +14,7 @@ import numpy as np
 from bidding.columns import OfferColumns
 from bidding.request import Compliance, Sla
 from broker.errors import ModelNotAllowed
-from feeds.records import KeyPolicy
+from feeds.control_records import KeyPolicy
 
 _DEFAULTS: Final = Sla()
 

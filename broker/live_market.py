@@ -35,10 +35,12 @@ from broker.providers.limits import quota_left
 from broker.spot import SpotAsks
 from feeds.booking import BOOKED, take
 from feeds.clock import Clock
+from feeds.codec import Record
 from feeds.compacted import Follower
+from feeds.control_records import KeyRecord, ParamsRecord
 from feeds.kafka import KafkaSettings
 from feeds.live_params import newer
-from feeds.records import AskRecord, KeyRecord, ParamsRecord, QuoteRecord, Record, SourceRecord
+from feeds.market_records import AskRecord, QuoteRecord, SourceRecord
 from feeds.topics import FEEDS, KEYS, PARAMS, SOURCES, STATUS
 from feeds.views import Made, ViewLog
 

@@ -23,12 +23,13 @@ from bidding.quote import Position
 from broker.auth import KeyRing
 from broker.errors import NotFound, NotReady, ParamsConflict, ParamsNotRecorded
 from feeds.clock import Clock
+from feeds.codec import Record
 from feeds.compacted import Follower, latest
+from feeds.control_records import KeyRecord, ParamsRecord
 from feeds.errors import FeedError
 from feeds.kafka import KafkaSettings
 from feeds.live_params import GLOBAL_SCOPE
 from feeds.producer import LogProducer
-from feeds.records import KeyRecord, ParamsRecord, Record
 from feeds.topics import KEYS, PARAMS
 
 logger = logging.getLogger(__name__)

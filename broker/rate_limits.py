@@ -14,7 +14,7 @@ from typing import Final
 from broker.errors import RateLimited
 from broker.shared_state import SharedState, StateUnavailable, Take
 from feeds.clock import Clock
-from feeds.records import KeyPolicy
+from feeds.control_records import KeyPolicy
 
 logger = logging.getLogger(__name__)
 

@@ -28,7 +28,8 @@ from bidding.slate import slate_for
 from bidding.view import MarketView
 from broker.shared_state import Cap, SharedState, StateUnavailable, Wanted
 from feeds.clock import Clock
-from feeds.records import AskRecord, AttemptRecord, NoticeRecord
+from feeds.market_records import AskRecord, NoticeRecord
+from feeds.records import AttemptRecord
 
 logger = logging.getLogger(__name__)
 

@@ -12,8 +12,9 @@ from typing import Annotated
 from msgspec import Meta, Struct, field
 
 from bidding.quote import Position
+from feeds.codec import Record
 from feeds.kafka import Partition
-from feeds.records import DeadRecord, Record
+from feeds.records import DeadRecord
 
 
 class BatchSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

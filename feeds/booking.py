@@ -7,12 +7,12 @@ same door; so whatever moves a book must come through here.
 from __future__ import annotations
 
 from bidding.book import MarketBook
-from feeds.records import (
+from feeds.codec import Record
+from feeds.market_records import (
     AskRecord,
     CalibrationRecord,
     PriceRecord,
     QuoteRecord,
-    Record,
     SeasonRecord,
     SkillRecord,
 )

@@ -9,8 +9,51 @@ from __future__ import annotations
 
 import msgspec
 
+from feeds.control_records import CatalogueRecord, KeyRecord, ParamsRecord
 from feeds.errors import BadRecord, UnknownVersion
-from feeds.records import Record, Written
+from feeds.market_records import (
+    AskRecord,
+    CalibrationRecord,
+    FeedRecord,
+    NoticeRecord,
+    PriceRecord,
+    QuoteRecord,
+    SeasonRecord,
+    SkillRecord,
+    SourceRecord,
+    StatusRecord,
+    ViewRecord,
+)
+from feeds.records import (
+    AttemptRecord,
+    DeadRecord,
+    DecisionRecord,
+    FeedbackRecord,
+    PromptRecord,
+    Written,
+)
+
+Record = (
+    AttemptRecord
+    | DecisionRecord
+    | FeedbackRecord
+    | QuoteRecord
+    | CalibrationRecord
+    | SkillRecord
+    | PriceRecord
+    | StatusRecord
+    | AskRecord
+    | NoticeRecord
+    | SourceRecord
+    | SeasonRecord
+    | FeedRecord
+    | ViewRecord
+    | PromptRecord
+    | ParamsRecord
+    | KeyRecord
+    | CatalogueRecord
+    | DeadRecord
+)
 
 MAX_RECORD_BYTES = 4 * 1024 * 1024
 

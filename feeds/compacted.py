@@ -18,11 +18,10 @@ from contextlib import suppress
 from msgspec import Struct
 
 from bidding.quote import Position
-from feeds.codec import decode
+from feeds.codec import Record, decode
 from feeds.consumer import LogConsumer, RawMessage
 from feeds.errors import BadRecord, LogUnavailable
 from feeds.kafka import KafkaSettings, Partition
-from feeds.records import Record
 from feeds.topics import Topic
 
 _POLL_MS = 250

@@ -25,27 +25,23 @@ from bidding.quote import Position
 from bidding.quoting import Quoter
 from feeds.batch import Batch, BatchSettings
 from feeds.clock import Clock
+from feeds.codec import Record
 from feeds.compacted import Follower, latest
+from feeds.control_records import ParamsRecord
 from feeds.dead_letter import DeadLetters, DeadLetterSettings
 from feeds.errors import LogUnavailable
 from feeds.kafka import KafkaSettings, Partition
 from feeds.live_params import newer
-from feeds.pipeline import Pipeline, PipelineSettings, Span, Start
-from feeds.producer import LogProducer
-from feeds.records import (
-    AttemptRecord,
+from feeds.market_records import (
     CalibrationRecord,
-    DeadRecord,
-    DecisionRecord,
-    FeedbackRecord,
-    ParamsRecord,
     QuoteRecord,
-    Record,
     SeasonRecord,
     SkillRecord,
     SourceRecord,
-    Written,
 )
+from feeds.pipeline import Pipeline, PipelineSettings, Span, Start
+from feeds.producer import LogProducer
+from feeds.records import AttemptRecord, DeadRecord, DecisionRecord, FeedbackRecord, Written
 from feeds.status.acting import IncidentsActing
 from feeds.topics import (
     ATTEMPTS,

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from feeds.records import FeedRecord
+from feeds.market_records import FeedRecord
 
 STALE_POLLS: Final = 5.0
 DECAY_POLLS: Final = 10.0

@@ -12,7 +12,7 @@ from typing import Final
 import msgspec
 
 from bidding.params import Params
-from feeds.records import ParamsRecord
+from feeds.control_records import ParamsRecord
 
 logger = logging.getLogger(__name__)
 

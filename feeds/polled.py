@@ -18,7 +18,7 @@ from feeds.clock import Clock
 from feeds.errors import BadRecord, FeedError, FetchFailed
 from feeds.feed import Feed
 from feeds.fetch import Fetched, Fetcher
-from feeds.records import FeedRecord, PriceRecord, StatusRecord
+from feeds.market_records import FeedRecord, PriceRecord, StatusRecord
 from feeds.status.formats import parse
 from feeds.status.incident import StatusSheet
 from feeds.status.watch import StatusWatch

@@ -21,14 +21,16 @@ from bidding.quote import Position
 from feeds.catalogue.judge import PriceJudge
 from feeds.catalogue.watch import PriceWatch
 from feeds.clock import Clock
+from feeds.codec import Record
 from feeds.compacted import Follower, latest
 from feeds.errors import LogUnavailable
 from feeds.feed import FeedSettings
 from feeds.fetch import Fetcher
 from feeds.kafka import KafkaSettings
+from feeds.market_records import FeedRecord, PriceRecord, StatusRecord
 from feeds.polled import PolledFeed
 from feeds.producer import LogProducer
-from feeds.records import FeedRecord, PriceRecord, Record, StatusRecord, Written
+from feeds.records import Written
 from feeds.roster import enabled
 from feeds.topics import FEEDS, PRICES, STATUS, Topic
 

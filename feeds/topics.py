@@ -6,6 +6,8 @@ from typing import Final
 
 from msgspec import Struct
 
+from feeds import control_records as c
+from feeds import market_records as m
 from feeds import records as r
 
 DAY_S: Final = 86_400
@@ -34,19 +36,19 @@ def _topic(
 ATTEMPTS = _topic("market.attempts", "offer", r.AttemptRecord, 7 * DAY_S)
 DECISIONS = _topic("market.decisions", "task", r.DecisionRecord, 7 * DAY_S)
 FEEDBACK = _topic("market.feedback", "task", r.FeedbackRecord, 30 * DAY_S)
-QUOTES = _topic("market.quotes", "offer", r.QuoteRecord, None)
-SKILLS = _topic("market.skills", "task", r.SkillRecord, None)
-VIEWS = _topic("market.views", "gateway", r.ViewRecord, 7 * DAY_S)
-PRICES = _topic("market.prices", "offer", r.PriceRecord, None)
-STATUS = _topic("market.status", "provider", r.StatusRecord, None)
-SOURCES = _topic("market.sources", "source", r.SourceRecord, None, partitions=1)
-NOTICES = _topic("market.notices", "offer", r.NoticeRecord, 7 * DAY_S, partitions=1)
-SEASONS = _topic("market.seasons", "offer", r.SeasonRecord, None, partitions=1)
-FEEDS = _topic("market.feeds", "feed", r.FeedRecord, None, partitions=1)
+QUOTES = _topic("market.quotes", "offer", m.QuoteRecord, None)
+SKILLS = _topic("market.skills", "task", m.SkillRecord, None)
+VIEWS = _topic("market.views", "gateway", m.ViewRecord, 7 * DAY_S)
+PRICES = _topic("market.prices", "offer", m.PriceRecord, None)
+STATUS = _topic("market.status", "provider", m.StatusRecord, None)
+SOURCES = _topic("market.sources", "source", m.SourceRecord, None, partitions=1)
+NOTICES = _topic("market.notices", "offer", m.NoticeRecord, 7 * DAY_S, partitions=1)
+SEASONS = _topic("market.seasons", "offer", m.SeasonRecord, None, partitions=1)
+FEEDS = _topic("market.feeds", "feed", m.FeedRecord, None, partitions=1)
 PROMPTS = _topic("market.prompts", "decision_id", r.PromptRecord, DAY_S)
-PARAMS = _topic("control.params", "scope", r.ParamsRecord, None, partitions=1)
-KEYS = _topic("control.keys", "key_id", r.KeyRecord, None, partitions=1)
-CATALOGUE = _topic("control.catalogue", "key", r.CatalogueRecord, None, partitions=1)
+PARAMS = _topic("control.params", "scope", c.ParamsRecord, None, partitions=1)
+KEYS = _topic("control.keys", "key_id", c.KeyRecord, None, partitions=1)
+CATALOGUE = _topic("control.catalogue", "key", c.CatalogueRecord, None, partitions=1)
 DEAD = _topic("market.dead", "topic", r.DeadRecord, 30 * DAY_S, partitions=1)
 
 TOPICS: Final[tuple[Topic, ...]] = (
@@ -75,18 +77,18 @@ def key_of(topic: Topic, record: r.Written) -> bytes:
     """The partitioning key of `record` on `topic`."""
     if type(record) is r.AttemptRecord:  # by far the most
         return record.offer.encode()
-    if isinstance(record, r.QuoteRecord):
+    if isinstance(record, m.QuoteRecord):
         return record.quote.offer.encode()
-    if isinstance(record, r.CalibrationRecord):
+    if isinstance(record, m.CalibrationRecord):
         return f"*{record.estimator}".encode()
-    if isinstance(record, r.CatalogueRecord):
+    if isinstance(record, c.CatalogueRecord):
         return f"catalogue/{record.digest}".encode() if record.digest else b"catalogue"
-    if isinstance(record, r.AskRecord):
+    if isinstance(record, m.AskRecord):
         return f"ask:{record.offer}".encode()
-    if isinstance(record, r.PriceRecord) and record.quarantined:
+    if isinstance(record, m.PriceRecord) and record.quarantined:
         # Never under the offer's own key, where compaction would put it in place of what holds.
         return f"?{record.source}:{record.offer}".encode()
-    if isinstance(record, r.StatusRecord) and record.incident_id:
+    if isinstance(record, m.StatusRecord) and record.incident_id:
         # A provider may have several incidents at once; compaction keeps the newest word of each.
         return f"{record.provider}/{record.incident_id}".encode()
     key: str = getattr(record, topic.key)

@@ -17,8 +17,9 @@ from bidding.params import Params
 from bidding.quote import Position
 from bidding.view import MarketView
 from feeds.booking import take
+from feeds.codec import Record
 from feeds.errors import Unmakeable
-from feeds.records import Record, SkillRecord, ViewRecord
+from feeds.market_records import SkillRecord, ViewRecord
 from feeds.views import overlaid, positions_of
 
 _BOOLS: Final = frozenset(f.name for f in dataclasses.fields(MarketView) if f.type == "Bools")

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bidding.quote import Position
-from feeds.records import ViewRecord
+from feeds.market_records import ViewRecord
 
 FULL_EVERY: Final = 64
 """Views written down as changes between two that are written down whole."""

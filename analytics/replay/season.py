@@ -27,7 +27,7 @@ from bidding.quote import Position
 from bidding.quoting import Quoter
 from bidding.request import BidRequest, Sla
 from feeds.booking import take
-from feeds.records import SeasonRecord
+from feeds.market_records import SeasonRecord
 
 CHEAP: Final = "cheap/m"
 DEAR: Final = "dear/m"

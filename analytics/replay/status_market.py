@@ -23,7 +23,7 @@ from bidding.params import Params
 from bidding.quote import Quote
 from bidding.quoting import OUTLIER_US
 from bidding.request import BidRequest, Sla
-from feeds.records import StatusRecord
+from feeds.market_records import StatusRecord
 from feeds.status.acting import IncidentsActing
 
 MARKET: Final = "spring2024"

@@ -32,9 +32,10 @@ from broker.explaining import Tally, explain_all
 from broker.recent import Flight
 from broker.up import Up
 from feeds.clock import SystemClock
+from feeds.control_records import ParamsRecord
 from feeds.live_params import GLOBAL_SCOPE
+from feeds.market_records import PriceRecord
 from feeds.producer import LogProducer
-from feeds.records import ParamsRecord, PriceRecord
 from feeds.topics import PARAMS, PRICES
 
 _WINDOW_S: Final = 0.25

@@ -13,7 +13,7 @@ from bidding.market import Offer, PriceList
 from feeds.catalogue.judge import Held, Judged, PriceJudge
 from feeds.catalogue.listing import Listing, PriceSheet
 from feeds.catalogue.sources import PriceSource
-from feeds.records import PriceRecord
+from feeds.market_records import PriceRecord
 
 
 class PriceWatch:

@@ -11,8 +11,9 @@ from __future__ import annotations
 from typing import Final, Protocol
 
 from bidding.market import Catalogue, Offer
+from feeds.codec import Record
 from feeds.freshness import influence
-from feeds.records import FeedRecord, Record, StatusRecord
+from feeds.market_records import FeedRecord, StatusRecord
 from feeds.status.incident import SEVERITIES
 from feeds.status.pages import Concern, is_concerned
 

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 from typing import Final
 
 from bidding.market import Offer
-from feeds.records import StatusRecord
+from feeds.market_records import StatusRecord
 from feeds.status.incident import Incident, Stage, StatusSheet
 from feeds.status.pages import StatusPage, concern_of
 

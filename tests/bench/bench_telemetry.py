@@ -35,9 +35,9 @@ from broker.sessions import offer_facts
 from broker.state import open_state
 from broker.upstream import Upstream
 from feeds.clock import SystemClock
+from feeds.control_records import KeyPolicy
 from feeds.kafka import KafkaSettings, ensure_topics
 from feeds.producer import LogProducer
-from feeds.records import KeyPolicy
 from feeds.spool import Spool, SpoolSettings
 from feeds.topics import TOPICS
 from tests.bench.market import catalogue

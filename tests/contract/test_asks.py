@@ -16,7 +16,9 @@ from bidding.quote import Position
 from broker.auth import new_key
 from feeds.booking import take
 from feeds.codec import decode, encode
-from feeds.records import AskRecord, AttemptRecord, DecisionRecord, KeyPolicy, NoticeRecord
+from feeds.control_records import KeyPolicy
+from feeds.market_records import AskRecord, NoticeRecord
+from feeds.records import AttemptRecord, DecisionRecord
 from feeds.topics import PRICES, key_of
 from tests.fakes.gateway_rig import Gateway, Reply, Rig, rig
 

@@ -10,11 +10,12 @@ import pytest
 from bidding.quote import Position
 from broker.embedded.child import free_port
 from broker.embedded.tansu import Tansu
+from feeds.codec import Record
 from feeds.compacted import Follower, latest
+from feeds.control_records import ParamsRecord
 from feeds.errors import LogUnavailable
 from feeds.kafka import KafkaSettings, Message
 from feeds.producer import LogProducer
-from feeds.records import ParamsRecord, Record
 from feeds.topics import PARAMS
 from tests.fakes.log_rig import fresh, params, until, write_raw
 

@@ -11,7 +11,8 @@ from analytics.reports import run
 from bidding.outcome import FailureClass
 from broker.embedded.store import ChdbServer
 from feeds.clock import ManualClock
-from feeds.records import AttemptRecord, StatusRecord
+from feeds.market_records import StatusRecord
+from feeds.records import AttemptRecord
 from feeds.topics import ATTEMPTS, STATUS
 from tests.fakes import facts
 from tests.fakes.desk import migrated

@@ -15,11 +15,13 @@ from broker.live_market import LiveMarket
 from broker.metrics import Metrics
 from feeds.clock import SystemClock
 from feeds.compacted import latest
+from feeds.control_records import ParamsRecord
 from feeds.estimate import EstimateSettings, Estimation
 from feeds.kafka import KafkaSettings, ensure_topics
 from feeds.live_params import GLOBAL_SCOPE
+from feeds.market_records import SkillRecord
 from feeds.producer import LogProducer
-from feeds.records import DecisionRecord, ParamsRecord, SkillRecord
+from feeds.records import DecisionRecord
 from feeds.topics import DECISIONS, PARAMS, SKILLS, TOPICS
 from tests.bench.market import catalogue
 from tests.fakes.log_rig import until

@@ -17,8 +17,8 @@ from analytics.lives import life_of, settle_earlier
 from analytics.store import Store
 from broker.embedded.store import ChdbServer
 from feeds.batch import Batch
-from feeds.codec import encode
-from feeds.records import BidRecord, Record
+from feeds.codec import Record, encode
+from feeds.records import BidRecord
 from feeds.topics import ATTEMPTS, DECISIONS, FEEDBACK, QUOTES, Topic
 from tests.fakes import facts
 from tests.fakes.desk import emptied, migrated, settings_of

@@ -16,12 +16,12 @@ from analytics.store import Store
 from broker.embedded.store import ChdbServer
 from broker.embedded.tansu import Tansu
 from feeds.batch import BatchSettings
-from feeds.codec import encode
+from feeds.codec import Record, encode
 from feeds.compacted import latest
+from feeds.control_records import KeyRecord
 from feeds.kafka import KafkaSettings, Message
 from feeds.pipeline import PipelineSettings
 from feeds.producer import LogProducer
-from feeds.records import KeyRecord, Record
 from feeds.topics import ATTEMPTS, DECISIONS, FEEDBACK, KEYS, QUOTES, Topic, key_of
 from tests.fakes import facts
 from tests.fakes.desk import migrated

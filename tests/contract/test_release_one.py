@@ -25,10 +25,11 @@ from analytics.store import Store
 from broker.embedded.store import ChdbServer
 from broker.embedded.tansu import Tansu
 from feeds.batch import BatchSettings
+from feeds.codec import Record
 from feeds.kafka import KafkaSettings
 from feeds.pipeline import PipelineSettings
 from feeds.producer import LogProducer
-from feeds.records import AttemptRecord, Record
+from feeds.records import AttemptRecord
 from feeds.topics import ATTEMPTS, BY_NAME, DECISIONS, FEEDBACK, TOPICS, Topic
 from tests.fakes import facts
 from tests.fakes.desk import settings_of

@@ -23,18 +23,10 @@ from bidding.market import PriceList
 from bidding.outcome import FailureClass
 from broker.embedded.store import ChdbServer
 from feeds.clock import ManualClock
-from feeds.records import (
-    DeadRecord,
-    DecisionRecord,
-    ParamsRecord,
-    PriceRecord,
-    Record,
-    SeasonRecord,
-    SourceRecord,
-    StatusRecord,
-    VerdictRecord,
-    ViewRecord,
-)
+from feeds.codec import Record
+from feeds.control_records import ParamsRecord
+from feeds.market_records import PriceRecord, SeasonRecord, SourceRecord, StatusRecord, ViewRecord
+from feeds.records import DeadRecord, DecisionRecord, VerdictRecord
 from feeds.topics import (
     ATTEMPTS,
     DEAD,

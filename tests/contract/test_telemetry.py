@@ -16,7 +16,8 @@ from bidding.outcome import FailureClass
 from broker import telemetry
 from broker.auth import Scope, new_key
 from broker.telemetry import MAX_WAITING, PIECE_BYTES, pieces
-from feeds.records import AttemptRecord, DeadRecord, KeyPolicy
+from feeds.control_records import KeyPolicy
+from feeds.records import AttemptRecord, DeadRecord
 from tests.fakes.gateway_rig import Gateway, Reply, Rig, rig
 
 if sys.version_info >= (3, 14):

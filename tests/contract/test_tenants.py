@@ -14,7 +14,8 @@ from broker.budgets import caps_of, until_next_s
 from broker.errors import NotAuthenticated
 from broker.revocation import POLL_S, follow_revocations
 from feeds.clock import SystemClock
-from feeds.records import DecisionRecord, KeyPolicy, KeyRecord
+from feeds.control_records import KeyPolicy, KeyRecord
+from feeds.records import DecisionRecord
 from tests.fakes.gateway_rig import Rig, rig
 
 DEAR = ("gpt-4-turbo",)

@@ -15,8 +15,9 @@ from feeds.clock import SystemClock
 from feeds.compacted import latest
 from feeds.estimate import EstimateSettings, Estimation
 from feeds.kafka import KafkaSettings, ensure_topics
+from feeds.market_records import SourceRecord
 from feeds.producer import LogProducer
-from feeds.records import AttemptRecord, SourceRecord
+from feeds.records import AttemptRecord
 from feeds.topics import ATTEMPTS, SOURCES, TOPICS
 from tests.bench.market import catalogue
 from tests.fakes.log_rig import until

@@ -7,7 +7,7 @@ import time
 import pytest
 
 from broker.key_commands import all_keys, create_key, revoke_key, rotate_key
-from feeds.records import KeyPolicy
+from feeds.control_records import KeyPolicy
 from tests.fakes.up_rig import Market, polled
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")

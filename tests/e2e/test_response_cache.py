@@ -113,7 +113,7 @@ async def test_an_answer_scored_bad_is_served_no_more_and_a_hits_score_teaches_n
 def test_ages_and_sizes_are_bounded() -> None:
     from broker.auth import Caller
     from broker.wire.neutral import Answer, Choice, Message, NeutralRequest, Text
-    from feeds.records import KeyPolicy
+    from feeds.control_records import KeyPolicy
 
     clock = ManualClock()
     cache = ResponseCache(CacheSettings(max_bytes=3_000, max_answer_bytes=1_200), clock)

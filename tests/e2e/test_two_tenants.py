@@ -9,7 +9,7 @@ import pytest
 
 from broker.gateway import ROUTES
 from broker.key_commands import create_key
-from feeds.records import KeyPolicy
+from feeds.control_records import KeyPolicy
 from tests.fakes.up_rig import QUESTION, Market, polled
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")

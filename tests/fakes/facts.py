@@ -11,17 +11,10 @@ from bidding.pacing import ClassPrices
 from bidding.quote import Position, Quote
 from bidding.skill import Skill
 from feeds.batch import Batch
-from feeds.codec import encode
+from feeds.codec import Record, encode
 from feeds.kafka import Partition
-from feeds.records import (
-    AttemptRecord,
-    BidRecord,
-    DecisionRecord,
-    FeedbackRecord,
-    QuoteRecord,
-    Record,
-    SkillRecord,
-)
+from feeds.market_records import QuoteRecord, SkillRecord
+from feeds.records import AttemptRecord, BidRecord, DecisionRecord, FeedbackRecord
 from feeds.topics import Topic
 
 # The engine's own clock says which rows have outlived their table, so "now" is the real one here.

@@ -40,10 +40,11 @@ from broker.shared_state import SharedState
 from broker.state_sqlite import SqliteState
 from broker.upstream import Upstream
 from feeds.clock import Clock, SystemClock
-from feeds.codec import decode
+from feeds.codec import Record, decode
+from feeds.control_records import KeyPolicy
 from feeds.kafka import KafkaSettings, Message
 from feeds.producer import Delivery
-from feeds.records import DecisionRecord, KeyPolicy, Record
+from feeds.records import DecisionRecord
 from feeds.spool import Spool, SpoolSettings
 
 

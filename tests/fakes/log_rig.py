@@ -14,12 +14,13 @@ from msgspec.structs import replace
 from feeds import topics
 from feeds.batch import Batch
 from feeds.clock import SystemClock
+from feeds.control_records import ParamsRecord
 from feeds.dead_letter import DeadLetters, DeadLetterSettings
 from feeds.errors import LogRefused, LogUnavailable
 from feeds.kafka import KafkaSettings, Message, Partition
 from feeds.pipeline import Pipeline, PipelineSettings, Span, Start
 from feeds.producer import Delivery, LogProducer
-from feeds.records import DeadRecord, FeedbackRecord, ParamsRecord
+from feeds.records import DeadRecord, FeedbackRecord
 from feeds.topics import Topic
 
 APACHE_KAFKA = os.environ.get("BROKER_TEST_KAFKA", "")

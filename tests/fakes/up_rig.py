@@ -19,9 +19,8 @@ from aiokafka.errors import KafkaError
 
 from analytics.store import Store
 from broker.up import Up
-from feeds.codec import decode
+from feeds.codec import Record, decode
 from feeds.errors import BadRecord
-from feeds.records import Record
 
 T = TypeVar("T")
 DEADLINE_S = 30.0

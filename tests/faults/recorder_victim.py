@@ -21,7 +21,7 @@ from analytics.chain import Chain, ChainStats
 from analytics.errors import StoreUnavailable
 from analytics.lives import life_of
 from analytics.store import Params, Store, StoreSettings, Value
-from feeds.records import Record
+from feeds.codec import Record
 from feeds.topics import BY_NAME
 from tests.fakes import facts
 

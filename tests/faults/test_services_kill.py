@@ -11,9 +11,9 @@ import aiohttp
 from msgspec.structs import replace
 
 from feeds.compacted import latest
+from feeds.control_records import KeyRecord
 from feeds.hold import LogHold
 from feeds.producer import LogProducer
-from feeds.records import KeyRecord
 from feeds.topics import KEYS
 from tests.fakes.up_rig import Market, market_up, polled
 

@@ -10,9 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from feeds.codec import MAX_RECORD_BYTES, decode, encode
+from feeds.codec import MAX_RECORD_BYTES, Record, decode, encode
 from feeds.errors import BadRecord, UnknownVersion
-from feeds.records import Record
 from tests.fakes.log_rig import feedback, params
 
 GOOD = encode(feedback(1, boot="b", seq=1))

@@ -18,18 +18,11 @@ from bidding.quote import Position
 from bidding.request import BidRequest, Compliance, Sla
 from bidding.view import MarketView
 from feeds.booking import take
-from feeds.codec import decode, encode
+from feeds.codec import Record, decode, encode
 from feeds.errors import Unmakeable
 from feeds.flight import DECIDED, decision_record, differences, request_of
-from feeds.records import (
-    DecisionRecord,
-    PriceRecord,
-    QuoteRecord,
-    Record,
-    SeasonRecord,
-    SkillRecord,
-    ViewRecord,
-)
+from feeds.market_records import PriceRecord, QuoteRecord, SeasonRecord, SkillRecord, ViewRecord
+from feeds.records import DecisionRecord
 from feeds.view_maker import Place, ViewMaker, place_of
 from feeds.views import Made, ViewLog
 from tests.fakes import markets

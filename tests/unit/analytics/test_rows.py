@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from analytics.rows import Place, canonical, columns, splice, table_of, unstorable, whole
-from feeds.codec import decode, encode
-from feeds.records import CalibrationRecord, Record
+from feeds.codec import Record, decode, encode
+from feeds.market_records import CalibrationRecord
 from feeds.topics import ATTEMPTS, DECISIONS, FEEDBACK, PRICES, QUOTES, TOPICS, VIEWS, key_of
 from tests.fakes import facts
 

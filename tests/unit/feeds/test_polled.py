@@ -17,8 +17,8 @@ from feeds.clock import ManualClock
 from feeds.feed import Feed, FeedSettings, UnknownFeed
 from feeds.fetch import Fetcher, FetchSettings
 from feeds.freshness import influence, is_stale
+from feeds.market_records import PriceRecord, StatusRecord
 from feeds.polled import PolledFeed
-from feeds.records import PriceRecord, StatusRecord
 from feeds.roster import checked, enabled, known
 from tests.fakes import status_pages
 

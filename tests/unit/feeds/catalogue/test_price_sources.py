@@ -20,7 +20,7 @@ from feeds.catalogue import (
 from feeds.catalogue.judge import PriceJudge
 from feeds.catalogue.listing import PriceSheet
 from feeds.errors import BadRecord
-from feeds.records import PriceRecord
+from feeds.market_records import PriceRecord
 from feeds.topics import PRICES, key_of
 
 DATA = Path(__file__).resolve().parents[5] / "shared" / "data"

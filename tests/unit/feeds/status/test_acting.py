@@ -8,7 +8,7 @@ from bidding.market import Catalogue, Model, Offer, PriceList, Provider
 from bidding.outcome import FailureClass, Outcome
 from bidding.quote import Position
 from bidding.quoting import Quoter
-from feeds.records import FeedRecord, StatusRecord
+from feeds.market_records import FeedRecord, StatusRecord
 from feeds.status.acting import IncidentsActing
 
 FREE = PriceList(input_nusd_per_mtok=0, output_nusd_per_mtok=0)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bidding.market import Offer, PriceList
-from feeds.records import StatusRecord
+from feeds.market_records import StatusRecord
 from feeds.status.incident import Incident, Severity, Stage, StatusSheet
 from feeds.status.pages import StatusPage
 from feeds.status.watch import NEWS_US, StatusWatch

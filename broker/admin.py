@@ -25,7 +25,8 @@ from broker import services
 from broker.auth import Caller, KeyRing, Scope, require
 from broker.config import ConfigError, Settings, analyst_store
 from broker.errors import BodyTooLarge, NotFound, NotReady
-from broker.gateway import error_response, json_response
+from broker.gateway import error_response
+from broker.http_call import json_response
 from broker.key_commands import configured_record
 from broker.params_control import ParamsControl
 from broker.shared_state import SharedState, StateUnavailable

@@ -22,7 +22,7 @@ class Repeats:
 
     Examples
     --------
-    >>> from feeds.records import ParamsRecord
+    >>> from feeds.control_records import ParamsRecord
     >>> r = ParamsRecord(scope="", version=1, at_us=0, by="", why="", params="", boot="b", seq=7)
     >>> repeats = Repeats()
     >>> repeats.is_repeat(r), repeats.is_repeat(r)

@@ -13,9 +13,9 @@ from typing import Any
 import pytest
 from aiohttp import web
 
-from broker import gateway
 from broker.config import GatewaySettings, Settings
-from broker.gateway import answer_errors, body_of
+from broker.gateway import answer_errors
+from broker.http_call import STATE, body_of
 from broker.metrics import Metrics
 from broker.public_port import PORT, PortSettings, PublicPort, watch
 
@@ -39,7 +39,7 @@ async def slow(request: web.Request) -> web.Response:
 async def served(settings: PortSettings = FAST, **more: Any) -> AsyncIterator[PublicPort]:
     app = web.Application(client_max_size=1000, middlewares=[watch, answer_errors])
     held = Settings(gateway=GatewaySettings(max_body_bytes=1000, body_timeout_s=0.2))
-    app[gateway._STATE] = SimpleNamespace(settings=held, metrics=Metrics())  # type: ignore[misc]
+    app[STATE] = SimpleNamespace(settings=held, metrics=Metrics())  # type: ignore[misc]
     port = app[PORT] = PublicPort(settings)
     app.router.add_post("/echo", echo)
     app.router.add_get("/slow", slow)

@@ -43,6 +43,8 @@ _log = logging.getLogger(__name__)
 _READ_BUFFER_BYTES: Final = 1 << 21
 _ANALYST_BODY_BYTES: Final = 1 << 20
 _SHUTDOWN_S: Final = 10.0
+#: On `/ping`: answers since the start that nobody was there to take any more.
+GONE_HEADER: Final = "X-Broker-Clients-Gone"
 
 
 class ServerConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -66,12 +68,19 @@ class ServerConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Server:
-    """The HTTP routes over a `Desk`."""
+    """The HTTP routes over a `Desk`.
+
+    Attributes
+    ----------
+    n_clients_gone : callers that hung up before they had said or heard everything; their
+        statement ran all the same, so a writer's next try meets its own token
+    """
 
     def __init__(self, config: ServerConfig, engine: Engine) -> None:
         self._config = config
         self._engine = engine
         self._desk = Desk(engine, config.limits)
+        self.n_clients_gone = 0
 
     def app(self) -> web.Application:
         """The aiohttp application."""
@@ -85,9 +94,17 @@ class Server:
         self._desk.close()
 
     async def _ping(self, _: web.Request) -> web.Response:
-        return web.Response(text="Ok.\n")
+        return web.Response(text="Ok.\n", headers={GONE_HEADER: str(self.n_clients_gone)})
 
     async def _statement(self, request: web.Request) -> web.StreamResponse:
+        try:
+            return await self._answered(request)
+        except ConnectionError as error:
+            self.n_clients_gone += 1
+            _log.debug("the caller is gone: %s", error)
+            return web.Response()  # to nobody; raised further it would be logged as our fault
+
+    async def _answered(self, request: web.Request) -> web.StreamResponse:
         query_id = request.query.get("query_id", "")
         try:
             if request.method not in ("GET", "POST"):
@@ -146,6 +163,8 @@ async def serve(config: ServerConfig, listening: socket.socket, landlock: int) -
         watch.cancel()
         await runner.cleanup()
         await asyncio.to_thread(server.close)
+        if server.n_clients_gone:
+            _log.info("%d callers were gone before their answer was", server.n_clients_gone)
 
 
 async def _watch_parent(stop: asyncio.Event) -> None:

@@ -123,6 +123,10 @@ class ChdbServer:
         """Resident memory of the server process now (some 300 MB are the engine's code)."""
         return self._running().rss_bytes()
 
+    def log_tail(self) -> str:
+        """The last lines that the server process logged."""
+        return self._running().tail()
+
     async def start(self) -> None:
         """Start and return once it answers; from then on a crash is followed by a restart.
 

@@ -7,6 +7,7 @@ import datetime as dt
 import gzip
 import io
 import json
+import time
 import uuid
 from collections.abc import AsyncIterator
 from decimal import Decimal
@@ -24,6 +25,7 @@ from backports import zstd
 from clickhouse_connect.driver.asyncclient import AsyncClient
 from clickhouse_connect.driver.exceptions import DatabaseError
 
+from broker.embedded.chdb_server import GONE_HEADER
 from broker.embedded.store import ChdbServer
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -70,6 +72,32 @@ async def test_ping_and_version(
     assert await client.command("SELECT version()") == store.version
     async with http.get("/ping") as answer:
         assert (answer.status, await answer.text()) == (200, "Ok.\n")
+
+
+@pytest.mark.parametrize("said", ["all", "half"])
+async def test_a_caller_that_is_gone_is_counted_and_nothing_more(
+    store: ChdbServer, http: aiohttp.ClientSession, said: str
+) -> None:
+    async def gone() -> int:
+        async with http.get("/ping") as answer:
+            return int(answer.headers[GONE_HEADER])
+
+    before = await gone()
+    authorization = aiohttp.encode_basic_auth(store.writer.user, store.writer.password)
+    sql = "SELECT sleep(0.5), repeat('x', 900000)"
+    length = len(sql) + (1000 if said == "half" else 0)
+    head = f"POST / HTTP/1.1\r\nHost: x\r\nAuthorization: {authorization}\r\n"
+    _, writer = await asyncio.open_connection("127.0.0.1", store.port)
+    writer.write(f"{head}Content-Length: {length}\r\n\r\n{sql}".encode())
+    await writer.drain()
+    await asyncio.sleep(0.1)  # it is being answered
+    writer.transport.abort()
+    deadline_s = time.monotonic() + 10
+    while await gone() == before:
+        assert time.monotonic() < deadline_s
+        await asyncio.sleep(0.05)
+    assert await gone() == before + 1
+    assert "Traceback" not in store.log_tail(), store.log_tail()
 
 
 async def test_server_side_parameters_of_every_kind(client: AsyncClient) -> None:

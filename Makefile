@@ -46,8 +46,8 @@ whatif-truth: .venv/.ready  ## what-if reports held against what the changes the
 replay: .venv/.ready  ## the standard replays on real data: docs/replay.md and its figures
 	@$(RUN) analytics.replay.document --data ../shared/data $(ARGS)
 
-replay-feeds: .venv/.ready  ## real repricings and real incidents through judge, estimators, book and auction
-	@$(RUN) analytics.replay.price_feeds $(ARGS)
+replay-feeds: .venv/.ready  ## market intelligence in figures: repricings, incidents, seasons, a liar, spot asks
+	@$(RUN) analytics.replay.feeds $(ARGS)
 
 clean:
 	rm -rf .venv .uv .broker bench.json

@@ -1,4 +1,4 @@
-"""The operators' port: live params, their history and rollback. Never on the public port.
+"""The operators' port: live params, muted sources of telemetry. Never on the public port.
 
 Every route asks for the scope `ops`. It listens on loopback unless told otherwise, and then only
 if some key has that scope. Browsers may call it from the market page's origin and no other.
@@ -21,7 +21,7 @@ from analytics.store import StoreSettings
 from bidding.errors import BadRequest, MarketError
 from bidding.params import describe
 from bidding.params_change import flat, with_changes
-from broker import services
+from broker import services, source_desk
 from broker.auth import Caller, KeyRing, Scope, require
 from broker.config import ConfigError, Settings, analyst_store
 from broker.errors import BodyTooLarge, NotFound, NotReady
@@ -35,6 +35,7 @@ from broker.whatif import in_words, preview
 from feeds.clock import Clock, SystemClock
 from feeds.compacted import latest
 from feeds.control_records import KeyRecord
+from feeds.kafka import KafkaSettings
 from feeds.topics import KEYS
 
 logger = logging.getLogger(__name__)
@@ -48,6 +49,7 @@ _CONTROL: Final = web.AppKey("control", ParamsControl)
 _CLOCK: Final = web.AppKey("clock", Clock)
 _ORIGIN: Final = web.AppKey("origin", str)
 _STORE: Final = web.AppKey("store", StoreSettings)
+_KAFKA: Final = web.AppKey("kafka", KafkaSettings)
 _PREVIEWING: Final = web.AppKey("previewing", asyncio.Lock)
 
 
@@ -75,15 +77,35 @@ class PreviewBody(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
     most: Annotated[int, Meta(ge=1, le=20_000)] = 2_000
 
 
+class MuteBody(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """`POST /admin/sources/{source}/mute`."""
+
+    why: Why
+    for_s: Annotated[float, Meta(gt=0, le=source_desk.MOST_MUTED_S)] = 86_400.0
+
+
+class UnmuteBody(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """`POST /admin/sources/{source}/unmute`."""
+
+    why: Why
+
+
 def make_admin(
-    control: ParamsControl, clock: Clock, page_origin: str, store: StoreSettings
+    control: ParamsControl,
+    clock: Clock,
+    page_origin: str,
+    store: StoreSettings,
+    kafka: KafkaSettings,
 ) -> web.Application:
-    """The operators' application. `store` is where recorded traffic is read for previews."""
+    """The operators' application. `store` is where recorded traffic is read for previews, `kafka`
+    where sources are muted.
+    """
     app = web.Application(client_max_size=_MOST_BODY_BYTES, middlewares=[answer])
     app[_CONTROL] = control
     app[_CLOCK] = clock
     app[_ORIGIN] = page_origin
     app[_STORE] = store
+    app[_KAFKA] = kafka
     app[_PREVIEWING] = asyncio.Lock()
     for method, path, _, handler in ROUTES:
         app.router.add_route(method, path, handler)
@@ -209,6 +231,42 @@ async def post_rollback(request: web.Request) -> web.Response:
     return json_response(made)
 
 
+async def get_sources(request: web.Request) -> web.Response:
+    """`GET /admin/sources`: sources of telemetry that are or were muted, and why."""
+    caller_of(request)
+    now_us = request.app[_CLOCK].now_us()
+    return json_response({"sources": await source_desk.listing(request.app[_KAFKA], now_us)})
+
+
+async def post_mute(request: web.Request) -> web.Response:
+    """`POST /admin/sources/{source}/mute`: not heard for a while."""
+    caller = caller_of(request)
+    body = await _body(request, MuteBody)
+    made = await source_desk.mute(
+        request.app[_KAFKA],
+        request.match_info["source"],
+        now_us=request.app[_CLOCK].now_us(),
+        for_s=body.for_s,
+        by=caller.key_id,
+        why=body.why,
+    )
+    return json_response(made)
+
+
+async def post_unmute(request: web.Request) -> web.Response:
+    """`POST /admin/sources/{source}/unmute`: heard again, judged afresh."""
+    caller = caller_of(request)
+    body = await _body(request, UnmuteBody)
+    made = await source_desk.unmute(
+        request.app[_KAFKA],
+        request.match_info["source"],
+        now_us=request.app[_CLOCK].now_us(),
+        by=caller.key_id,
+        why=body.why,
+    )
+    return json_response(made)
+
+
 async def healthz(request: web.Request) -> web.Response:
     """Whether this process is alive."""
     return json_response({"status": "ok"})
@@ -227,6 +285,9 @@ ROUTES: Final[tuple[tuple[str, str, Scope | None, Handler], ...]] = (
     ("POST", "/admin/params/preview", "ops", post_preview),
     ("GET", "/admin/params/history", "ops", get_history),
     ("POST", "/admin/params/rollback", "ops", post_rollback),
+    ("GET", "/admin/sources", "ops", get_sources),
+    ("POST", "/admin/sources/{source}/mute", "ops", post_mute),
+    ("POST", "/admin/sources/{source}/unmute", "ops", post_unmute),
     ("GET", "/healthz", None, healthz),
     ("GET", "/readyz", None, readyz),
 )
@@ -284,7 +345,8 @@ async def run_admin(settings: Settings) -> None:
         following = asyncio.create_task(control.follower.run())
         revoking = asyncio.create_task(_follow_revoked(shared, control.keys))
         runner = web.AppRunner(
-            make_admin(control, clock, page_origin(settings), settings.store), access_log=None
+            make_admin(control, clock, page_origin(settings), settings.store, settings.kafka),
+            access_log=None,
         )
         await runner.setup()
         stack.push_async_callback(runner.cleanup)

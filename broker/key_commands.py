@@ -72,7 +72,7 @@ async def create_key(
         tenant,
         scopes,
         at_us=now_us,
-        by=_whoever(),
+        by=whoever(),
         label=label,
         expires_at_us=None if expires_s is None else now_us + round(expires_s * 1e6),
         policy=policy,
@@ -109,7 +109,7 @@ async def rotate_key(settings: Settings, key_id: str, overlap_s: float) -> tuple
     key, renewed = rotated(
         record,
         at_us=SystemClock().now_us(),
-        by=_whoever(),
+        by=whoever(),
         overlap_us=round(overlap_s * 1e6),
     )
     await _publish(settings.kafka, renewed)
@@ -126,7 +126,7 @@ async def revoke_key(settings: Settings, key_id: str) -> bool:
     KeyFault
         There is no such key.
     """
-    now_us, by = SystemClock().now_us(), _whoever()
+    now_us, by = SystemClock().now_us(), whoever()
     try:
         record = await _known(settings, key_id)
     except LogUnavailable:
@@ -176,7 +176,8 @@ def configured_record(held: KeySettings) -> KeyRecord:
     )
 
 
-def _whoever() -> str:
+def whoever() -> str:
+    """Who runs the command, as records name them."""
     try:
         return getpass.getuser()
     except (KeyError, OSError):

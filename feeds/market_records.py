@@ -167,7 +167,7 @@ class FeedRecord(Written, tag_field="kind", tag="feed/1", kw_only=True):
 class SourceRecord(Written, tag_field="kind", tag="source/1", kw_only=True):
     """A source of telemetry is not heard from `at_us` until `until_us` (topic `market.sources`,
     key source, compacted); if that is not later, it is heard again. What it claimed of `offer`
-    and what we saw there say why; `by` is whoever decided.
+    and what we saw there say why, or whoever decided (`by`) says it in words.
     """
 
     source: str
@@ -180,6 +180,7 @@ class SourceRecord(Written, tag_field="kind", tag="source/1", kw_only=True):
     own_fail_share: float = 0.0
     claimed_ttft_ms: float = 0.0
     own_ttft_ms: float = 0.0
+    why: str = ""
 
     def mute(self) -> Mute:
         """As the estimators take it."""

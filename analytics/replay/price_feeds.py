@@ -8,17 +8,14 @@ held back here is ever confirmed by a second one.
 
 from __future__ import annotations
 
-import argparse
 import csv
-import gzip
-import json
-import sys
 from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from analytics.replay import liar, season, spot, status_feeds
+from analytics.replay.errors import DatasetMissing
+from analytics.replay.files import find_file, open_text
 from bidding.auction import decide
 from bidding.book import MarketBook
 from bidding.market import Catalogue, Model, Offer, PriceList, Provider
@@ -27,26 +24,37 @@ from bidding.request import BidRequest, Sla
 from feeds.catalogue.judge import PriceJudge
 from feeds.catalogue.models_dev import NAME, price_list
 
-DATA = Path("../shared/data")
 _TOKENS = 1_000
 _COLUMNS = ("input", "output", "cache_read")
 
 
-def rows(path: Path) -> Iterator[dict[str, str]]:
-    """The rows of a gzipped CSV. Raises `OSError` where there is none."""
-    with gzip.open(path, "rt", encoding="utf-8", newline="") as file:
+def rows(data: Path, name: str) -> Iterator[dict[str, str]]:
+    """The rows of `prices/<name>.csv`, gzipped or not. Raises `DatasetMissing`."""
+    path = find_file(data / "prices", f"{name}.csv")
+    if path is None:
+        raise DatasetMissing(f"no prices/{name}.csv.gz under {data}")
+    with open_text(path) as file:
         yield from csv.DictReader(file)
 
 
 def figures(data: Path) -> dict[str, float]:
     """`repricings` accepted and how many of them the next decision paid; `repricings_seen` and
     `repricings_quarantined` of the source's; `quarantined_used`; `snapshot_differences`.
+
+    Events may begin in the middle of a catalogue's life. What they tell of an offer's past is then
+    taken as given, and offers of the snapshot that no event names count as `snapshot_unheard`.
     """
-    events = list(rows(data / "prices" / "models_dev_events.csv.gz"))
+    events = list(rows(data, "models_dev_events"))
     market = _Market(sorted({_offer(e) for e in events if e["event"] == "repriced"}))
     raw: dict[str, PriceList] = {}
+    known: set[str] = set()
+    begins_empty = True
     for event in events:
         offer = _offer(event)
+        if offer not in known and event["event"] != "listed":
+            begins_empty = False
+            market.start(offer, _prices(event, "old_{}"))
+        known.add(offer)
         if event["event"] == "withdrawn":
             raw.pop(offer, None)
             market.judge.withdrawn(offer, NAME)
@@ -54,11 +62,16 @@ def figures(data: Path) -> dict[str, float]:
         raw[offer] = _prices(event, "new_{}")
         market.hear(offer, raw[offer], event["event"], _at_us(event["time_utc"]))
     snapshot = {
-        _offer(row): _prices(row, "{}_usd_per_mtok")
-        for row in rows(data / "prices" / "models_dev_snapshot.csv.gz")
+        _offer(row): _prices(row, "{}_usd_per_mtok") for row in rows(data, "models_dev_snapshot")
     }
-    differing = [o for o in raw.keys() | snapshot.keys() if raw.get(o) != snapshot.get(o)]
-    return {**market.counts, "snapshot_differences": len(differing)}
+    unheard = set() if begins_empty else snapshot.keys() - known
+    heard = (raw.keys() | snapshot.keys()) - unheard
+    differing = [o for o in heard if raw.get(o) != snapshot.get(o)]
+    return {
+        **market.counts,
+        "snapshot_differences": len(differing),
+        "snapshot_unheard": len(unheard),
+    }
 
 
 class _Market:
@@ -82,7 +95,7 @@ class _Market:
         )
         self.judge = PriceJudge()
         self.params = Params()
-        self.n_answer = self._answer_tokens(offers[0])
+        self.n_answer = self._answer_tokens(offers[0]) if offers else 0.0
         self.counts = dict.fromkeys(
             (
                 "repricings_seen",
@@ -93,6 +106,12 @@ class _Market:
             ),
             0,
         )
+
+    def start(self, offer: str, prices: PriceList) -> None:
+        """Take a price as in force since before the first event."""
+        if offer in self.ids:
+            self.judge.start(offer, prices)
+            self.book.apply_prices(self.ids[offer], prices)
 
     def hear(self, offer: str, prices: PriceList, event: str, at_us: int) -> None:
         if offer not in self.ids:
@@ -161,28 +180,3 @@ def broken(found: dict[str, float]) -> list[str]:
     names = ("quarantined_used", "snapshot_differences")
     faults += [f"{name} is {found[name]:g}, must be 0" for name in names if found[name]]
     return faults
-
-
-def main() -> int:
-    """Run it; 1 when a bound breaks."""
-    parser = argparse.ArgumentParser(prog="make replay-feeds", description=__doc__)
-    parser.add_argument("--data", type=Path, default=DATA)
-    parser.add_argument("--json", action="store_true", help="one JSON object as the last line")
-    parser.add_argument("--seeds", type=int, default=5, help="of the replay of status pages")
-    asked = parser.parse_args()
-    found = {**figures(asked.data), **liar.figures(), **season.figures(), **spot.figures()}
-    found |= status_feeds.figures(asked.data, seeds=asked.seeds)
-    faults = broken(found) + liar.broken(found) + season.broken(found) + spot.broken(found)
-    faults += status_feeds.broken(found)
-    if asked.json:
-        print(json.dumps({**found, "broken": faults}))
-    else:
-        for name, value in found.items():
-            print(f"{name:<38} {value:g}")
-    for fault in faults:
-        print(f"does not hold: {fault}", file=sys.stderr)
-    return 1 if faults else 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -10,21 +10,27 @@ fix is watched, else where it ends the incident.
 
 Two questions, each with the pages heard against not heard on the same fates: how many attempts
 fail at the sellers in trouble, and what is spent when the pages tell the same but nothing is wrong.
+
+Incidents are parted by time: `status_belief` is picked on the earlier half (`pick`), and what is
+reported is scored on the later one, or on another folder's.
 """
 
 from __future__ import annotations
 
 from bisect import bisect_right
+from collections import Counter
 from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 import numpy as np
+from msgspec import Struct
 from msgspec.structs import replace
 
 from analytics.replay.datasets import DataFolder
-from analytics.replay.files import Floats, read_jsonl
+from analytics.replay.errors import DatasetMissing
+from analytics.replay.files import Floats, find_file, read_jsonl
 from analytics.replay.measures import interval
 from analytics.replay.status_market import Arm, catalogue_of
 from bidding.market import Catalogue, Offer
@@ -43,7 +49,11 @@ BEFORE_S: Final = 600.0
 AFTER_S: Final = 600.0
 LONGEST_S: Final = 3 * 3600.0
 REST_S: Final = 6 * 3600.0
-EXPOSED: Final = ("openai", "anthropic", "character")
+BELIEFS: Final = (0.15, 0.25, 0.35, 0.5)
+"""Values of `reliability.status_belief` that `pick` chooses among."""
+ROOM: Final = 0.5
+"""Of the bound on false alarms, what a value picked may use: other incidents will cost more."""
+Half = Literal["earlier", "later", "all"]
 BOUGHT_MOST: Final = ("groq", "perplexity", "anyscale")
 _IMPACT: Final[tuple[Severity, ...]] = ("none", "minor", "major", "critical", "maintenance")
 _FAILING: Final = {"minor": (0.02, 0.3), "major": (0.1, 0.8), "critical": (0.4, 1.0)}
@@ -56,6 +66,7 @@ class Told:
 
     def __init__(self, row: dict[str, Any]) -> None:
         self.provider = str(row["provider"])
+        self.started_s = _seconds(row["started_at"])
         self.title = str(row["name"])
         self.severity = _IMPACT[int(row["impact_level"])]
         self.components = tuple(str(c) for c in row["components"])
@@ -64,7 +75,7 @@ class Told:
         self.words = [(at_s - first_s, stage_of(stage)) for at_s, stage in words]
         over = [at_s for at_s, stage in self.words if stage in ("monitoring", "resolved")]
         self.errors_end_s = min(over[0] if over else self.words[-1][0], LONGEST_S)
-        ours = _OURS[self.provider]
+        ours = _OURS.get(self.provider, ())
         named = not self.components or not ours or any(c in ours for c in self.components)
         self.is_ours = named and self.severity in _FAILING
 
@@ -89,10 +100,20 @@ class Told:
         )
 
 
-def incidents(data: Path) -> list[Told]:
-    """All incidents with a word said, in the data's order."""
-    rows = read_jsonl(data / "status" / "incidents.jsonl.gz")
-    return [Told(row) for row in rows if row["updates"]]
+def incidents(data: Path, half: Half = "all") -> list[Told]:
+    """The incidents with a word said, or the half that began earlier or later, oldest first.
+
+    Raises
+    ------
+    DatasetMissing
+        The folder tells of no incidents.
+    """
+    path = find_file(data / "status", "incidents.jsonl")
+    if path is None:
+        raise DatasetMissing(f"no status/incidents.jsonl.gz under {data}")
+    found = sorted((Told(r) for r in read_jsonl(path) if r["updates"]), key=lambda t: t.started_s)
+    middle = len(found) // 2
+    return {"all": found, "earlier": found[:middle], "later": found[middle:]}[half]
 
 
 def arrivals(
@@ -114,17 +135,24 @@ def episodes(
     n: int,
     lag_s: float,
     alarms_are_false: bool,
+    belief: float | None = None,
 ) -> dict[str, float]:
-    """`n` incidents drawn by `seed`, one after another, in both arms; the counts of each."""
+    """`n` incidents drawn by `seed`, one after another, in both arms; the counts of each.
+
+    `belief` stands in for `reliability.status_belief`.
+    """
     rng = np.random.default_rng([seed, n])
     catalogue = catalogue_of(folder)
     params = Params()
+    if belief is not None:
+        params = params.patched({"reliability": {"status_belief": belief}}, version=1)
     arms = [Arm(catalogue, params, hears=hears, seed=seed) for hears in (True, False)]
     models = [m.id for m in catalogue.models]
-    seller_of = dict(zip(EXPOSED, BOUGHT_MOST, strict=True))
+    seller_of = sellers_of(told)
     watches = {p: StatusWatch(_page(p, s), _offers(catalogue, s)) for p, s in seller_of.items()}
     start_s = _START_S
-    for number, k in enumerate(rng.choice(len(told), size=n, replace=False).tolist()):
+    drawn = rng.choice(len(told), size=min(n, len(told)), replace=False).tolist()
+    for number, k in enumerate(drawn):
         incident = told[k]
         seller = seller_of[incident.provider]
         lag = float(rng.exponential(lag_s)) if lag_s else 0.0
@@ -168,21 +196,54 @@ def episodes(
     }
 
 
-def figures(data: Path, *, seeds: int = 5, n: int = 12, lag_s: float = LAG_S) -> dict[str, float]:
-    """`failed_during_incidents_cut_share` and `false_alarm_extra_spend_share` over `seeds`, each
-    with its 95 % interval (`…_low`, `…_high`); what true incidents cost more; requests made.
+class Asked(Struct, frozen=True, kw_only=True):
+    """What to replay: `n` incidents a seed, of the `half` of `data`, or all of `test_data`."""
+
+    data: Path
+    test_data: Path | None = None
+    half: Half = "later"
+    n: int = 12
+    lag_s: float = LAG_S
+    belief: float | None = None
+
+
+def one_seed(asked: Asked, seed: int) -> dict[str, float]:
+    """What one seed's incidents came to, true and false; see `figures`."""
+    base = DataFolder(asked.data)
+    if asked.test_data is None:
+        folder, told = base, incidents(asked.data, asked.half)
+    else:
+        folder, told = DataFolder(asked.test_data, base), incidents(asked.test_data)
+    found: dict[str, float] = {}
+    for name, false in (("true", False), ("false", True)):
+        counts = episodes(
+            folder,
+            told,
+            seed=seed,
+            n=asked.n,
+            lag_s=asked.lag_s,
+            alarms_are_false=false,
+            belief=asked.belief,
+        )
+        found |= {f"{name}_{key}": value for key, value in counts.items()}
+    return found
+
+
+def figures(seeds: Sequence[dict[str, float]]) -> dict[str, float]:
+    """`failed_during_incidents_cut_share` and `false_alarm_extra_spend_share` over what `one_seed`
+    found, each with its 95 % interval (`…_low`, `…_high`); the cut of all seeds' failures taken
+    together (`…_pooled`); what true incidents cost more; requests made.
     """
-    folder = DataFolder(data)
-    told = incidents(data)
-    cut, extra, true_extra, n_requests = [], [], [], 0.0
-    for seed in range(seeds):
-        true = episodes(folder, told, seed=seed, n=n, lag_s=lag_s, alarms_are_false=False)
-        false = episodes(folder, told, seed=seed, n=n, lag_s=lag_s, alarms_are_false=True)
-        cut.append(1.0 - true["heard_failed"] / max(true["deaf_failed"], 1.0))
-        extra.append(false["heard_nusd"] / false["deaf_nusd"] - 1.0)
-        true_extra.append(true["heard_nusd"] / true["deaf_nusd"] - 1.0)
-        n_requests += true["requests"] + false["requests"]
-    found = {"status_requests": n_requests, "status_incidents": float(seeds * n)}
+    heard = [one["true_heard_failed"] for one in seeds]
+    deaf = [one["true_deaf_failed"] for one in seeds]
+    found = {
+        "status_requests": sum(one["true_requests"] + one["false_requests"] for one in seeds),
+        "status_seeds": float(len(seeds)),
+        "failed_during_incidents_cut_share_pooled": 1.0 - sum(heard) / max(sum(deaf), 1.0),
+    }
+    cut = [1.0 - h / max(d, 1.0) for h, d in zip(heard, deaf, strict=True)]
+    extra = [one["false_heard_nusd"] / one["false_deaf_nusd"] - 1.0 for one in seeds]
+    true_extra = [one["true_heard_nusd"] / one["true_deaf_nusd"] - 1.0 for one in seeds]
     for name, values in (
         ("failed_during_incidents_cut_share", cut),
         ("false_alarm_extra_spend_share", extra),
@@ -191,6 +252,24 @@ def figures(data: Path, *, seeds: int = 5, n: int = 12, lag_s: float = LAG_S) ->
         over = interval(values)
         found |= {name: over.mean, f"{name}_low": over.low, f"{name}_high": over.high}
     return found
+
+
+def pick(tried: dict[float, dict[str, float]]) -> float:
+    """Of figures by belief, the belief that cuts most and leaves room below the bound on false
+    alarms; where none does, the one that costs least.
+    """
+    cost = {b: f["false_alarm_extra_spend_share"] for b, f in tried.items()}
+    able = [b for b in tried if cost[b] <= ROOM * MOST_EXTRA]
+    if not able:
+        return min(cost, key=cost.__getitem__)
+    return max(able, key=lambda b: tried[b]["failed_during_incidents_cut_share"])
+
+
+def sellers_of(told: Sequence[Told]) -> dict[str, str]:
+    """Who in the market is given each provider's history: the most told of, the most bought."""
+    n_told = Counter(t.provider for t in told)
+    names = sorted(n_told, key=lambda name: (-n_told[name], name))
+    return {name: BOUGHT_MOST[i % len(BOUGHT_MOST)] for i, name in enumerate(names)}
 
 
 def broken(found: dict[str, float]) -> list[str]:

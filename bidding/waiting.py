@@ -23,6 +23,8 @@ from bidding.quote import Quote
 _NORMAL = NormalDist()
 _SQRT2 = math.sqrt(2.0)
 _GAP_TOKENS = 200.0
+_DOUBTED_TARGETS = 0.5
+_DOUBTED_MEDIANS = 3.0
 Probability = Annotated[float, Meta(gt=0.0, lt=1.0)]
 PositiveMs = Annotated[float, Meta(gt=0.0)]
 
@@ -140,15 +142,21 @@ def first_token_timeout_ms(
     if alone:
         wait = rules.most_ms
     elif own is None:
-        wait = rules.most_ms if target is None else max(0.5 * target, rules.least_ms)
+        wait = rules.most_ms if target is None else max(_DOUBTED_TARGETS * target, rules.least_ms)
     else:
         tail = own.ttft_ms(rules.tail)
-        wait = tail * rules.patience if target is None else tail
+        wait = tail * rules.patience if target is None else min(tail, _most_ms(own, target, rules))
         if runner_up is not None:
             latest = _latest_start_ms(runner_up, aim, rules)
             if latest is not None and 0.0 < latest < wait:
                 wait = max(latest, own.ttft_ms(rules.hasty_tail))
     return min(max(wait, rules.least_ms), rules.most_ms, max(aim.hard_ms, 0.0))
+
+
+def _most_ms(own: Forecast, target_ms: float, rules: WaitRules) -> float:
+    """Past which a quote's far tail counts for nothing: a wide one is ignorance, not slowness."""
+    usual_ms = max(_DOUBTED_MEDIANS * own.ttft_ms(0.5), own.ttft_ms(rules.hasty_tail))
+    return max(_DOUBTED_TARGETS * target_ms, usual_ms)
 
 
 def _latest_start_ms(runner_up: Forecast, aim: Aim, rules: WaitRules) -> float | None:

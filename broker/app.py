@@ -43,6 +43,7 @@ from broker.providers.base import Seat
 from broker.providers.capable import installed
 from broker.public_port import PublicPort
 from broker.recent import Flight, RecentDecisions
+from broker.reopening import Reopener
 from broker.revocation import follow_revocations
 from broker.second_opinion import cached_opinion, second_opinion
 from broker.serve import RequestLine
@@ -152,6 +153,9 @@ async def run_gateway(settings: Settings, worker: int = 0) -> None:
             )
             probing = asyncio.create_task(prober.run())
             stack.callback(probing.cancel)
+        reopener = Reopener(settings.probes, market, dispatcher, clock)
+        stack.push_async_callback(reopener.close)
+        reopener.start()
         spot = asyncio.create_task(state.spot.run())
         stack.push_async_callback(state.spot.close)
         stack.callback(spot.cancel)

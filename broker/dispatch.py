@@ -115,7 +115,8 @@ class Dispatcher:
         return Delivery(await self._won(order, whole=False))
 
     async def _won(self, order: Order, *, whole: bool) -> Attempt:
-        self.sellers.earn()
+        if order.source != "probe":
+            self.sellers.earn()
         seats = self._seated(order)
         ended: Ended = []
         last: Failed | None = None

@@ -52,6 +52,8 @@ class Journal:
         """An attempt has ended."""
         self._spool.put(ATTEMPTS, record)
         self._metrics.attempts.labels(record.offer, record.failure).inc()
+        if record.source == "probe":
+            self._metrics.probes.labels(record.offer, record.failure).inc()
         if record.failure is FailureClass.OK and record.ttft_ms is not None:
             self._metrics.ttft_seconds.labels(record.provider).observe(record.ttft_ms / 1e3)
         if record.cost_nusd:

@@ -215,6 +215,8 @@ class LiveMarket:
         now_s, last = self._now_s(), self._overlay
         if not np.array_equal(self.overlay.circuit_open(now_s), last["circuit_open"]):
             return True
+        if not np.array_equal(self.overlay.half_open(now_s), last["half_open"]):
+            return True
         if not self.overlay.quotas.any:
             return False
         price = self.overlay.quotas.prices_nusd(self.params.choice.quota_price_usd, now_s)

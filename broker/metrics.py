@@ -54,6 +54,12 @@ class Metrics:
             ["offer", "failure"],
             registry=registry,
         )
+        self.probes = Counter(
+            "broker_probes_total",
+            "Tiny requests of our own among them, at offers that are broken or that nobody calls.",
+            ["offer", "failure"],
+            registry=registry,
+        )
         self.ttft_seconds = Histogram(
             "broker_ttft_seconds",
             "Time to first token of successful calls, by provider.",

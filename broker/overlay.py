@@ -3,10 +3,14 @@
 Circuits must not wait for the log. Each offer has one, and each provider: a provider that
 refuses connections is left with all its offers after a few failures, not after a few at each.
 A circuit that stands open blocks its offers until its next probe is due; an offer that said
-"full" is held for as long as it asked. Times are seconds on the monotonic clock.
+"full" is held for as long as it asked. Where somebody tries broken offers aside (`aside`), they
+stay blocked until that has closed the circuit: no request is spent on finding out. Times are
+seconds on the monotonic clock.
 """
 
 from __future__ import annotations
+
+import math
 
 import numpy as np
 
@@ -28,6 +32,11 @@ _OF_PROVIDER = frozenset(
     }
 )
 
+_RETURNS_S = 5.0
+"""For how long requests are drawn to an offer that was closed again by tries aside."""
+_LOOK_AGAIN_S = 0.25
+"""What a broken offer that is being tried now is worth waiting for."""
+
 
 class Overlay:
     """Circuits and open calls of one gateway, over the rows of `OfferColumns`."""
@@ -43,6 +52,10 @@ class Overlay:
         limits = {p.id: p.limit_concurrency for p in catalogue.providers}
         self._limit = np.array([limits[p] for p in offers.provider_ids], dtype=np.float64)
         self.quotas = Quotas(offers)
+        self.aside: Bools = np.zeros(len(offers), dtype=np.bool_)
+        """Offers that are tried beside the requests while they are broken, shape (n_offers,)."""
+        self._back_until_s: Floats = np.full(len(offers), -np.inf)
+        self._returning_until_s = -math.inf
 
     def steer(self, params: CircuitParams) -> None:
         """Go on under other params."""
@@ -88,24 +101,67 @@ class Overlay:
         self._n_at_provider[provider] -= 1
         taught: Lesson = lesson(failure)
         before = (self._blocked_until(row), self._provider_blocked_until(provider))
+        was_open = (
+            self._by_offer.circuits[row].is_open,
+            self._by_provider.circuits[provider].is_open,
+        )
         self._by_offer.record(row, taught, now_s, sent_at_s=sent_at_s, retry_after_s=retry_after_s)
         # What says nothing of the provider still ends a probe of it.
         taught_of_provider: Lesson = taught if failure in _OF_PROVIDER else "nothing"
         self._by_provider.record(provider, taught_of_provider, now_s, sent_at_s=sent_at_s)
         after = (self._blocked_until(row), self._provider_blocked_until(provider))
+        if any(was_open) and self.aside[row]:
+            self._return(row, provider, was_open, now_s)
         return bool(was_full) or before != after
+
+    def _return(self, row: int, provider: int, was_open: tuple[bool, bool], now_s: float) -> None:
+        """Draw requests to what tries aside have closed; the first that fails opens it again."""
+        own, whole = self._by_offer.circuits[row], self._by_provider.circuits[provider]
+        if own.is_open or whole.is_open:
+            return
+        for circuit, was in zip((own, whole), was_open, strict=True):
+            if was:
+                circuit.put_on_probation()
+        self._back_until_s[row] = self._returning_until_s = now_s + _RETURNS_S
 
     def circuit_open(self, now_s: float) -> Bools:
         """Offers that must not be sent a call now, shape (n_offers,)."""
         at_provider = ~self._by_provider.may_send(now_s)
         blocked: Bools = ~self._by_offer.may_send(now_s) | at_provider[self._offers.provider]
-        return blocked
+        return blocked | (self.aside & self._open)
+
+    @property
+    def _open(self) -> Bools:
+        """Offers whose circuit, or provider's, is not closed."""
+        mask: Bools = self._by_offer.is_open | self._by_provider.is_open[self._offers.provider]
+        return mask
+
+    def broken_aside(self) -> list[int]:
+        """Rows of the offers to be tried aside, whether or not that is due."""
+        return [int(row) for row in np.flatnonzero(self.aside & self._open)]
+
+    def provider_open(self, provider: int) -> bool:
+        """Whether a provider's own circuit is not closed."""
+        return bool(self._by_provider.is_open[provider])
+
+    def try_at_s(self, row: int) -> float:
+        """From when a broken offer may be tried aside, whoever else is trying it."""
+        own = self._by_offer.circuits[row]
+        provider = self._by_provider.circuits[int(self._offers.provider[row])]
+        due = [c.retry_at_s for c in (own, provider) if c.is_open]
+        return max(own.held_until_s, provider.held_until_s, *due)
 
     def half_open(self, now_s: float) -> Bools:
-        """Offers that may be sent a probe: their circuit, or their provider's, is half open."""
-        at_provider = self._by_provider.half_open(now_s)
-        mask: Bools = self._by_offer.half_open(now_s) | at_provider[self._offers.provider]
-        return mask & ~self.circuit_open(now_s)
+        """Offers to draw requests to, shape (n_offers,): their circuit, or their provider's, is
+        half open, with nobody else to try them; or tries aside have closed it just now, and what
+        its failures cost it would keep requests from finding out.
+        """
+        of = self._offers.provider
+        waiting = self._by_offer.half_open(now_s) | self._by_provider.half_open(now_s)[of]
+        mask: Bools = waiting & ~self.circuit_open(now_s)
+        if now_s < self._returning_until_s:
+            mask |= self.aside & (self._back_until_s > now_s) & ~self.circuit_open(now_s)
+        return mask
 
     def quota_blocked(self, now_s: float) -> Bools:
         """Offers of providers where we have as many calls open as we may, or no quota left."""
@@ -115,6 +171,8 @@ class Overlay:
     def retry_in_s(self, now_s: float) -> float:
         """Until the first blocked offer may be tried again; 0 when none is blocked."""
         until = np.concatenate([self._by_offer.blocked_until_s, self._by_provider.blocked_until_s])
+        aside = [max(self.try_at_s(row), now_s + _LOOK_AGAIN_S) for row in self.broken_aside()]
+        until = np.concatenate([until, aside])
         waiting = until[until > now_s]
         return float(waiting.min() - now_s) if len(waiting) else 0.0
 

@@ -126,7 +126,9 @@ class Prober:
         self._tried_at_s[row] = now_s
         self._cells[row, hour] += 1.0
         self.n_probes += 1
-        order = self._order(probe, row)
+        order = probe_order(
+            self._market, self._clock, row, probe=probe, deadline_s=self._settings.deadline_s
+        )
         try:
             async with await self._dispatcher.open(order) as delivery:
                 async for _ in delivery:
@@ -141,47 +143,6 @@ class Prober:
                 logger.warning("a probe counts as spent in full: %s", error)
         return order.attempts[-1] if order.attempts else None
 
-    def _order(self, probe: str, row: int) -> Order:
-        view = self._market.view
-        offer = view.offers.offer_ids[row]
-        now_ns = self._clock.monotonic_ns()
-        bid = Bid(offer, row, 0.0, float(probe_cost_nusd(view)[row]), 1.0, 1.0)
-        decision = Decision(
-            view_number=view.number,
-            params_version=self._market.params.version,
-            policy=TASK,
-            seed=0,
-            ranked=(bid,),
-            n_bids=1,
-            no_bids={},
-            clearing_price_nusd=None,
-            propensity=None,
-            feasible=True,
-            quality_price_nusd=0.0,
-            punctuality_price_nusd=0.0,
-            best=None,
-            cheapest=None,
-        )
-        return Order(
-            decision_id=probe,
-            decision=decision,
-            request=NeutralRequest(
-                model=offer,
-                messages=(Message("user", (Text("Answer with the word yes."),)),),
-                stream=True,
-                include_usage=True,
-                max_output_tokens=PROBE_TOKENS_OUT,
-            ),
-            tenant="",
-            task=TASK,
-            sla_class="",
-            started_ns=now_ns,
-            deadline_ns=now_ns + round(self._settings.deadline_s * 1e9),
-            input_tokens=PROBE_TOKENS_IN,
-            output_tokens=float(PROBE_TOKENS_OUT),
-            source="probe",
-        )
-
     async def _look_at_cells(self, now_s: float) -> None:
         """Ask once an hour what is known of each hour of the week."""
         if self._seen is None or now_s - self._cells_at_s < _LOOK_AGAIN_S:
@@ -192,3 +153,48 @@ class Prober:
             row = row_of.get(offer)
             if row is not None:
                 self._cells[row] = cells
+
+
+def probe_order(
+    market: LiveMarket, clock: Clock, row: int, *, probe: str, deadline_s: float
+) -> Order:
+    """A tiny request for one offer and nobody else, to be answered within `deadline_s`."""
+    view = market.view
+    offer = view.offers.offer_ids[row]
+    now_ns = clock.monotonic_ns()
+    bid = Bid(offer, row, 0.0, float(probe_cost_nusd(view)[row]), 1.0, 1.0)
+    decision = Decision(
+        view_number=view.number,
+        params_version=market.params.version,
+        policy=TASK,
+        seed=0,
+        ranked=(bid,),
+        n_bids=1,
+        no_bids={},
+        clearing_price_nusd=None,
+        propensity=None,
+        feasible=True,
+        quality_price_nusd=0.0,
+        punctuality_price_nusd=0.0,
+        best=None,
+        cheapest=None,
+    )
+    return Order(
+        decision_id=probe,
+        decision=decision,
+        request=NeutralRequest(
+            model=offer,
+            messages=(Message("user", (Text("Answer with the word yes."),)),),
+            stream=True,
+            include_usage=True,
+            max_output_tokens=PROBE_TOKENS_OUT,
+        ),
+        tenant="",
+        task=TASK,
+        sla_class="",
+        started_ns=now_ns,
+        deadline_ns=now_ns + round(deadline_s * 1e9),
+        input_tokens=PROBE_TOKENS_IN,
+        output_tokens=float(PROBE_TOKENS_OUT),
+        source="probe",
+    )

@@ -11,7 +11,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Sequence
 
-from bidding.fallback import Budget, Candidate, Standings, Stop, Try, next_step
+from bidding.fallback import Budget, Candidate, Standings, Stop, StopReason, Try, next_step
 from bidding.outcome import FailureClass
 from bidding.waiting import Forecast
 from broker.dispatch_settings import DispatchSettings
@@ -68,7 +68,9 @@ class Sellers:
     def next_step(
         self, order: Order, seats: Sequence[Seat], ended: Ended, waiting: set[str]
     ) -> Try | Stop:
-        """Whom to ask now, by `bidding.fallback`."""
+        """Whom to ask now, by `bidding.fallback`. A probe is one call, however it ends."""
+        if ended and order.source == "probe":
+            return Stop(StopReason.SPENT)
         now_ns = self.clock.monotonic_ns()
         return next_step(
             [self._candidate(seat, now_ns) for seat in seats],

@@ -10,7 +10,8 @@ long as it asks, or for a growing pause.
 The idea that is not obvious: attempts are evidence of when they were *sent*. A success counts
 against an open circuit only if that call was sent after the opening, and ends a run of failures
 only if it was sent after the last of them: calls that a seller took before it broke come back
-well for as long as they take, and prove nothing.
+well for as long as they take, and prove nothing. Nor does a failure of a call sent before the
+latest good probe: one that hung when its seller recovered is given up long after.
 
 References
 ----------
@@ -71,6 +72,7 @@ class Circuit:
     __slots__ = (
         "closed_at_s",
         "failing_at_s",
+        "good_at_s",
         "held_until_s",
         "is_open",
         "n_failed",
@@ -102,6 +104,8 @@ class Circuit:
         self.held_until_s = _NEVER_S
         self.failing_at_s = _NEVER_S
         """When the latest call was sent that failed in the present run."""
+        self.good_at_s = _NEVER_S
+        """When the latest probe was sent that came back well."""
 
     def health(self, now_s: float) -> Health:
         if not self.is_open:
@@ -149,12 +153,17 @@ class Circuit:
         elif lesson == "capacity":
             self._hold(now_s, retry_after_s)
 
+    def put_on_probation(self) -> None:
+        """Closed on little evidence: the next failure opens it again, a success ends this."""
+        self.n_failed = self.params.open_after - 1
+
     def _succeed(self, now_s: float, sent_at_s: float | None) -> None:
         if sent_at_s is None or sent_at_s >= self.failing_at_s:
             self.n_failed = 0
         self.n_limited = 0
         if self.is_open and (sent_at_s is None or sent_at_s >= self.opened_at_s):
             self.n_good += 1
+            self.good_at_s = max(self.good_at_s, now_s if sent_at_s is None else sent_at_s)
             if self.n_good >= self.params.close_after:
                 self.is_open = False
                 self.closed_at_s = now_s
@@ -162,6 +171,8 @@ class Circuit:
 
     def _fail(self, now_s: float, sent_at_s: float | None) -> None:
         sent = now_s if sent_at_s is None else sent_at_s
+        if sent < self.good_at_s:
+            return
         self.failing_at_s = max(self.failing_at_s, sent) if self.n_failed else sent
         self.n_failed += 1
         if not self.is_open:
@@ -174,7 +185,7 @@ class Circuit:
 
     def _open(self, now_s: float, since_s: float) -> None:
         """Open until the opening's time has passed since `since_s`, when a bad probe was sent: one
-        that hangs for a second has waited that second already.
+        that hangs for a second has waited that second already. Calls sent after it prove anew.
         """
         p = self.params
         self.is_open = True
@@ -183,7 +194,7 @@ class Circuit:
         length = min(p.open_s * 2.0 ** min(self.n_openings, 60), p.max_open_s)
         self.n_openings += 1
         spread = 1.0 - p.jitter_share * _unit_hash(self.seed, self.n_openings)
-        self.opened_at_s = now_s
+        self.opened_at_s = since_s
         self.retry_at_s = max(since_s + length * spread, now_s + _LEAST_OPEN_S)
 
     def _hold(self, now_s: float, retry_after_s: float | None) -> None:
@@ -199,7 +210,7 @@ class Circuit:
         self.held_until_s = max(self.held_until_s, now_s + min(pause, p.max_hold_s))
 
     def state(self) -> list[float]:
-        """The circuit as finite floats; when its last failure was sent is not part of it."""
+        """The circuit as finite floats; when its last calls were sent is not part of it."""
         return [
             float(self.is_open),
             float(self.n_failed),

@@ -33,6 +33,7 @@ from broker.paper.serve import PaperMarket
 from broker.paper.wires import key_at
 from broker.providers.capable import completed
 from broker.recent import RecentDecisions
+from broker.reopening import Reopener
 from broker.reporting import analyst_store
 from broker.serve import RequestLine
 from broker.sessions import offer_facts
@@ -265,6 +266,9 @@ async def _gateway(
         settings, catalogue, market, journal, upstream, clock,
         rng=random.Random(1), dispatch=dispatch,
     )  # fmt: skip
+    reopener = Reopener(settings.probes, market, dispatcher, clock)
+    stack.push_async_callback(reopener.close)
+    reopener.start()
     keeping = asyncio.create_task(market.keep_fresh())
     stack.callback(keeping.cancel)
     runner = web.AppRunner(

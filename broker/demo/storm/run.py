@@ -16,12 +16,14 @@ from broker.demo.storm.figures import BreakFigures, StormFigures, broken_bounds,
 from broker.demo.storm.hanging_up import hang_ups
 from broker.demo.storm.stand import Stand, Trio
 from broker.demo.storm.traffic import Seen, Traffic, share_at
-from broker.demo.storm.watch import Opening, closing_s, n_between, n_failed, n_of, opening
+from broker.demo.storm.watch import closing_s, n_between, n_of, opening
 from broker.paper.faults import Fault, FaultSpec
 
 T = TypeVar("T")
 _SETTLES_S = 30.0
 _STEP_S = 0.25
+_KNOWN_N = 10.0
+"""Calls behind the quote of a seller that is to break: the storm hits a market in service."""
 _TYPED = ("503 ", "504 ")
 
 
@@ -82,6 +84,7 @@ async def _one_break(
     try:
         figures.bought_before = await _calm(stand, traffic, provider, settings)
         before = await stand.attempts()
+        probes_before = await stand.n_probes(provider)
         figures.out = traffic.n_open
         broken_s = time.monotonic()
         await stand.set_faults(provider, [each.fault])
@@ -107,19 +110,18 @@ async def _one_break(
     figures.attempts = n_between(before, after)
     figures.hedges_lost = n_of(before, after, "hedge_lost")
     if opened is not None:
-        _opened(figures, opened, broken_s, n_failed(before, after, provider))
+        figures.failures = opened.n_failed
+        figures.opened_s = round(opened.at_s - broken_s, 3)
+        until_s = end_s if closed_s is None else closed_s
+        while_open = [s.decision for s in requests if opened.at_s < s.started_s < until_s]
+        figures.probes_lost = await stand.n_lost_at([d for d in while_open if d], provider)
+    figures.n_probes = await stand.n_probes(provider) - probes_before
     if closed_s is not None:
         figures.closed_s = round(closed_s - well_s, 3)
     answered = [s.started_s + s.took_ms * 1e-3 for s in traffic.seen if s.offer == offer]
     back = [at_s for at_s in answered if well_s <= at_s < end_s + 1.0]
     figures.back_s = round(min(back) - well_s, 3) if back else None
     return figures, requests
-
-
-def _opened(figures: BreakFigures, opened: Opening, broken_s: float, n_failed_all: int) -> None:
-    figures.failures = opened.n_failed
-    figures.opened_s = round(opened.at_s - broken_s, 3)
-    figures.probes_lost = max(n_failed_all - opened.n_failed - opened.n_out, 0)
 
 
 async def _calm(stand: Stand, traffic: Traffic, provider: str, settings: StormSettings) -> float:
@@ -130,8 +132,10 @@ async def _calm(stand: Stand, traffic: Traffic, provider: str, settings: StormSe
         await asyncio.sleep(max(settings.calm_s, _STEP_S))
         now_s = time.monotonic()
         share = share_at(traffic.since(now_s - 2 * settings.calm_s, now_s), stand.offer(provider))
-        healthy = all(o["health"] == "closed" for o in (await stand.market()).values())
-        if share >= 0.8 and healthy:
+        offers = await stand.market()
+        healthy = all(o["health"] == "closed" for o in offers.values())
+        known = offers[provider]["ttft_n"] >= _KNOWN_N
+        if share >= 0.8 and healthy and known:
             break
     return round(share, 3)
 

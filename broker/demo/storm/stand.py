@@ -111,18 +111,37 @@ class Stand:
 
     async def attempts(self) -> dict[tuple[str, str], int]:
         """The gateway's count of attempts that have ended, by provider and failure class."""
+        return await self._counted("broker_attempts")
+
+    async def n_probes(self, provider: str) -> int:
+        """The gateway's own tries of a seller so far, which are among its attempts."""
+        counted = await self._counted("broker_probes")
+        return sum(n for (who, _), n in counted.items() if who == provider)
+
+    async def _counted(self, metric: str) -> dict[tuple[str, str], int]:
         async with self.http.get(f"{self.url}/metrics") as response:
             text = await response.text()
         wanted = {self.offer(p): p for p in self.providers}
         found: dict[tuple[str, str], int] = {}
         for family in text_string_to_metric_families(text):
-            if family.name != "broker_attempts":
+            if family.name != metric:
                 continue
             for sample in family.samples:
                 provider = wanted.get(sample.labels.get("offer", ""))
-                if provider is not None and sample.name == "broker_attempts_total":
+                if provider is not None and sample.name == f"{metric}_total":
                     found[provider, sample.labels["failure"]] = round(sample.value)
         return found
+
+    async def n_lost_at(self, decisions: Sequence[str], provider: str) -> int:
+        """How many of these requests were sent to a seller in vain, from their autopsies."""
+        offer, n_lost = self.offer(provider), 0
+        for decision in decisions:
+            url = f"{self.url}/v1/decisions/{decision}"
+            async with self.http.get(url, headers=self.headers) as response:
+                told = await response.json()
+            vain = [a for a in told["attempts"] if a["offer"] == offer and a["failure"] != "ok"]
+            n_lost += bool(vain)
+        return n_lost
 
     async def set_faults(self, provider: str, faults: list[FaultSpec]) -> None:
         """Make `faults` all that is wrong with a seller."""

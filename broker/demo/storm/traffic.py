@@ -30,6 +30,7 @@ class Seen(Struct, kw_only=True):
     ended: Ending = "failed"
     why: str = ""
     offer: str = ""
+    decision: str = ""
 
 
 class Traffic:
@@ -88,6 +89,7 @@ class Traffic:
         stand = self._stand
         url = f"{stand.url}/v1/chat/completions"
         async with stand.http.post(url, json=body, headers=stand.headers) as response:
+            seen.decision = response.headers.get("x-broker-decision", "")
             raw = await response.read()
             seen.offer = response.headers.get("x-broker-offer", "")
             if response.status != 200:

@@ -205,7 +205,9 @@ def _repriced(view: MarketView, request: BidRequest, pricer: ClassPricer) -> Mar
     return dataclasses.replace(
         view,
         classes={} if known is None else {known.sla_class: known},
-        classes_of_task={request.task: tuple(pricer.prices())} if known is None else {},
+        classes_of_task={**view.classes_of_task, request.task: tuple(pricer.prices())}
+        if known is None
+        else {},
         memo=Memo(
             gated=memo.gated,
             on_time=memo.on_time,

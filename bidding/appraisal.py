@@ -17,7 +17,7 @@ from bidding.estimators.quality import LabelBatch, QualityEstimator
 from bidding.estimators.tokens import AnswerBatch, TokenTask
 from bidding.facts import facts_of
 from bidding.market import Catalogue
-from bidding.pacing import ClassPricer
+from bidding.pacing import ClassPricer, Prices
 from bidding.params import Params
 from bidding.quote import Position
 from bidding.skill import Skill
@@ -38,6 +38,7 @@ class Settled(Struct, frozen=True, kw_only=True):
     p_on_time: float | None
     on_time: bool | None
     free: bool
+    paid_nusd: Prices = (None, None)
 
 
 class Label(Struct, frozen=True, kw_only=True):
@@ -134,6 +135,7 @@ class Appraiser:
             p_on_time=settled.p_on_time,
             on_time=settled.on_time,
             free=settled.free,
+            paid_nusd=settled.paid_nusd,
         )
 
     def fold_label(self, label: Label, position: Position) -> None:

@@ -12,7 +12,9 @@ few answers are judged, a price that runs at full speed is at its cap long befor
 are known, and buys the dearest ones meanwhile. So its step is scaled by the share of requests
 that are judged (docs/decisions/0010).
 
-A class's state depends on its own events in order, and at its birth on the classes of its task.
+A class's state depends on its own events in order, and at its birth on the classes of its task
+or, where those say nothing, on the prices its first decision was made at: the gateway, which
+knows every task's, had them from `starting_prices`.
 
 References
 ----------
@@ -34,8 +36,14 @@ from bidding.units import NUSD_PER_USD
 
 STATE_VERSION: Final = 2.0
 _WELL_KNOWN: Final = 50.0
+_NEAR: Final = 0.05
+"""Targets that differ by no more are alike."""
 _SHARE_PRIOR: Final = (2.0, 10.0)
 """Labels and requests a class is taken to have had before its first."""
+
+
+Prices = tuple[float | None, float | None]
+"""λ and μ in nusd; None where there is none."""
 
 
 class ClassPrices(Struct, frozen=True, kw_only=True):
@@ -106,6 +114,7 @@ class ClassPricer:
         p_on_time: float | None,
         on_time: bool | None,
         free: bool,
+        paid_nusd: Prices = (None, None),
     ) -> None:
         """Take in one settled decision.
 
@@ -117,9 +126,12 @@ class ClassPricer:
             What was delivered; None when there was no deadline.
         free : bool
             Whether there was a choice; a pinned request moves no price.
+        paid_nusd : (float or None, float or None)
+            λ and μ it was decided at, None where the app stated its own or had no target: where
+            the class starts if it is new and its task has none like it.
         """
         p = self.params
-        state = self._class(sla_class, target_quality, target_on_time)
+        state = self._class(sla_class, target_quality, target_on_time, paid_nusd)
         keep = 0.5 ** (1.0 / p.delivered_half_life)
         if p_good is not None and math.isfinite(p_good):
             state.n = state.n * keep + 1.0
@@ -199,11 +211,17 @@ class ClassPricer:
         self._classes = classes
 
     def _class(
-        self, name: str, target_quality: float | None, target_on_time: float | None
+        self,
+        name: str,
+        target_quality: float | None,
+        target_on_time: float | None,
+        paid_nusd: Prices = (None, None),
     ) -> _ClassState:
         state = self._classes.get(name)
         if state is None:
-            start = starting_prices(self.prices(), target_quality, target_on_time, self.params)
+            start = starting_prices(
+                self.prices(), target_quality, target_on_time, self.params, paid_nusd
+            )
             state = _ClassState(
                 math.log(start[0] / NUSD_PER_USD), math.log(start[1] / NUSD_PER_USD)
             )
@@ -239,32 +257,101 @@ def starting_prices(
     target_quality: float | None,
     target_on_time: float | None,
     params: PacingParams,
+    otherwise_nusd: Prices = (None, None),
 ) -> tuple[float, float]:
     """Prices of quality and punctuality for a class without a history, in nusd.
 
     A new class starts where a class of its task with the nearest target stands, so that the
-    first request of a new tenant is not naive; without one, at the stated defaults.
+    first request of a new tenant is not naive; without one at `otherwise_nusd` (see
+    `prices_elsewhere`), and without that at the stated defaults. Never beyond floor and reserve.
     """
-    quality = params.start_quality_price_usd * NUSD_PER_USD
-    punctuality = params.start_punctuality_price_usd * NUSD_PER_USD
     known = [c for c in classes if c.n >= _WELL_KNOWN]
+    default = _defaults(params)
+    quality = punctuality = None
     if target_quality is not None:
-        near = [
-            (abs(c.target_quality - target_quality), c.sla_class, c.quality_price_nusd)
-            for c in known
-            if c.target_quality is not None and abs(c.target_quality - target_quality) <= 0.05
-        ]
-        if near:
-            quality = min(near)[2]
+        quality = _nearest(_of_quality(known), target_quality)
     if target_on_time is not None:
-        near = [
-            (abs(c.target_on_time - target_on_time), c.sla_class, c.punctuality_price_nusd)
-            for c in known
-            if c.target_on_time is not None and abs(c.target_on_time - target_on_time) <= 0.05
-        ]
-        if near:
-            punctuality = min(near)[2]
-    return max(quality, 1.0), max(punctuality, 1.0)
+        punctuality = _nearest(_of_punctuality(known), target_on_time)
+    quality = _first(quality, otherwise_nusd[0], default[0])
+    punctuality = _first(punctuality, otherwise_nusd[1], default[1])
+    floor = params.floor_price_usd
+    return (
+        _within(quality, floor, params.quality_reserve_usd),
+        _within(punctuality, floor, params.punctuality_reserve_usd),
+    )
+
+
+def prices_elsewhere(
+    tasks: Iterable[Iterable[ClassPrices]],
+    target_quality: float | None,
+    target_on_time: float | None,
+    params: PacingParams,
+) -> tuple[float, float]:
+    """Where a class starts whose own task knows none like it: λ and μ in nusd.
+
+    The mean in the logarithm of what tasks pay for like targets, each task one vote (the mean of
+    its like classes, by the logarithm too), and the stated default one more: with few tasks it
+    stays near the default, with many it is theirs.
+    """
+    default = _defaults(params)
+    qualities: list[float] = []
+    punctualities: list[float] = []
+    for classes in tasks:
+        known = [c for c in classes if c.n >= _WELL_KNOWN]
+        qualities += _vote(_of_quality(known), target_quality)
+        punctualities += _vote(_of_punctuality(known), target_on_time)
+    return _mean_price(qualities, default[0]), _mean_price(punctualities, default[1])
+
+
+def _defaults(params: PacingParams) -> tuple[float, float]:
+    return (
+        max(params.start_quality_price_usd * NUSD_PER_USD, 1.0),
+        max(params.start_punctuality_price_usd * NUSD_PER_USD, 1.0),
+    )
+
+
+def _of_quality(classes: Iterable[ClassPrices]) -> list[tuple[float, str, float]]:
+    """Target, name and price of each class that has a target."""
+    return [
+        (c.target_quality, c.sla_class, c.quality_price_nusd)
+        for c in classes
+        if c.target_quality is not None and 0.0 < c.quality_price_nusd < math.inf
+    ]
+
+
+def _of_punctuality(classes: Iterable[ClassPrices]) -> list[tuple[float, str, float]]:
+    return [
+        (c.target_on_time, c.sla_class, c.punctuality_price_nusd)
+        for c in classes
+        if c.target_on_time is not None and 0.0 < c.punctuality_price_nusd < math.inf
+    ]
+
+
+def _nearest(known: Iterable[tuple[float, str, float]], target: float) -> float | None:
+    near = [(abs(t - target), name, price) for t, name, price in known if abs(t - target) <= _NEAR]
+    return min(near)[2] if near else None
+
+
+def _vote(known: Iterable[tuple[float, str, float]], target: float | None) -> list[float]:
+    """One task's mean log-price for targets like this; empty where it has none."""
+    if target is None:
+        return []
+    logs = [math.log(price) for t, _, price in known if abs(t - target) <= _NEAR]
+    return [math.fsum(logs) / len(logs)] if logs else []
+
+
+def _mean_price(logs: Sequence[float], default: float) -> float:
+    return math.exp(math.fsum([*logs, math.log(default)]) / (len(logs) + 1))
+
+
+def _first(*prices: float | None) -> float:
+    """The first price that there is."""
+    return next(p for p in prices if p is not None and 0.0 < p < math.inf)
+
+
+def _within(nusd: float, floor_usd: float, reserve_usd: float) -> float:
+    low = max(floor_usd * NUSD_PER_USD, 1.0)
+    return min(max(nusd, low), max(reserve_usd * NUSD_PER_USD, low))
 
 
 def _step(log_price: float, step: float, floor_usd: float, reserve_usd: float) -> float:

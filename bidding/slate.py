@@ -34,8 +34,8 @@ from bidding.estimators.quality_skill import SkillArrays
 from bidding.estimators.tokens import expected_tokens
 from bidding.gates import Gated, by_rules, code_of, gated, overlaid
 from bidding.kind import Kind, KindKey, kind_key, on_time_target
-from bidding.pacing import starting_prices
-from bidding.params import ExplorationParams, Params
+from bidding.pacing import prices_elsewhere, starting_prices
+from bidding.params import ExplorationParams, PacingParams, Params
 from bidding.request import BidRequest, Sla
 from bidding.scoring import p_on_time
 from bidding.units import NUSD_PER_USD
@@ -250,7 +250,11 @@ def class_prices(view: MarketView, kind: Kind, params: Params) -> tuple[float, f
     target_on_time = on_time_target(sla)
     if known is None:
         quality, punctuality = starting_prices(
-            view.classes_of_task.get(kind.task, ()), sla.quality, target_on_time, params.pacing
+            view.classes_of_task.get(kind.task, ()),
+            sla.quality,
+            target_on_time,
+            params.pacing,
+            _elsewhere(view, kind.task, sla.quality, target_on_time, params.pacing),
         )
     else:
         quality, punctuality = known.quality_price_nusd, known.punctuality_price_nusd
@@ -261,6 +265,25 @@ def class_prices(view: MarketView, kind: Kind, params: Params) -> tuple[float, f
     if target_on_time is None:
         punctuality = 0.0
     return quality, punctuality
+
+
+def _elsewhere(
+    view: MarketView,
+    task: str,
+    quality: float | None,
+    on_time: float | None,
+    params: PacingParams,
+) -> tuple[float, float]:
+    """What other tasks pay for targets like these, once a view."""
+    kept = view.memo.elsewhere
+    key = (task, quality, on_time, params)
+    known = kept.get(key)
+    if known is None:
+        others = [classes for name, classes in view.classes_of_task.items() if name != task]
+        known = prices_elsewhere(others, quality, on_time, params)
+        if len(kept) < MAX_PARTS:
+            kept[key] = known
+    return known
 
 
 def _out_tokens(task: TaskColumns, cap: int | None) -> Floats:

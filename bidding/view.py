@@ -17,12 +17,15 @@ from bidding.columns import Bools, Floats, Ints, OfferColumns, PriceColumns
 from bidding.estimators.latency_pool import LatencyColumns
 from bidding.estimators.quality_skill import SkillArrays
 from bidding.pacing import ClassPrices
+from bidding.params import PacingParams
 
 if TYPE_CHECKING:
     from bidding.gates import Gated, GateKey
     from bidding.kernel import Kernel
     from bidding.kind import KindKey, OnTimeKey, RulesKey
     from bidding.slate import Slate
+
+ElsewhereKey = tuple[str, float | None, float | None, PacingParams]
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +84,7 @@ class Memo:
     fixed_nusd: dict[tuple[str, int | None, int], Floats] = field(default_factory=dict)
     harm_nusd: dict[tuple[float, float], Floats] = field(default_factory=dict)
     untried: dict[float, Bools] = field(default_factory=dict)
+    elsewhere: dict[ElsewhereKey, tuple[float, float]] = field(default_factory=dict)
     rules: dict[RulesKey, tuple[Floats, list[float]]] = field(default_factory=dict)
 
 

@@ -333,6 +333,29 @@ def settled(record: DecisionRecord) -> Settled:
         p_on_time=record.p_on_time,
         on_time=record.on_time,
         free=record.n_bids > 1 and record.candidates is None,
+        paid_nusd=paid_nusd(record),
+    )
+
+
+class _Stated(Struct):
+    """Of an SLA, what takes the class price's place."""
+
+    value_usd: float | None = None
+
+
+_stated = msgspec.json.Decoder(_Stated)
+
+
+def paid_nusd(record: DecisionRecord) -> tuple[float | None, float | None]:
+    """λ and μ of the class as the decision had them; None where they are not the class's."""
+    try:
+        has_value = _stated.decode(record.sla).value_usd is not None
+    except msgspec.DecodeError:  # another build's; then it says nothing
+        has_value = True
+    own = record.target_quality is not None and not has_value
+    return (
+        record.quality_price_nusd if own else None,
+        record.punctuality_price_nusd if record.target_on_time is not None else None,
     )
 
 

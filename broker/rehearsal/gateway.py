@@ -21,6 +21,7 @@ from bidding.quoting import Quoter
 from bidding.request import BidRequest
 from bidding.view import MarketView
 from broker.rehearsal.market import Ask, Delivered, PaperTruth
+from feeds.estimate import paid_nusd
 from feeds.flight import decision_record
 from feeds.records import DecisionRecord
 from feeds.view_maker import ClassStates
@@ -200,6 +201,7 @@ class RehearsedGateway:
                 p_on_time=record.p_on_time,
                 on_time=record.on_time,
                 free=record.n_bids > 1,
+                paid_nusd=paid_nusd(record),
             ),
             self._position("decisions"),
         )

@@ -231,6 +231,10 @@ def published(task: str, belief: TaskBelief) -> TaskSkill:
     theta = level.theta + belief.own @ at_centre
     own_var = belief.drifted_var() - belief.own_cov[:, 0, 0]
     own_var = own_var + np.einsum("i,mij,j->m", at_centre, belief.own_cov, at_centre)
+    # What the level's being unknown leaves in doubt of every model is shared; the rest is own.
+    in_doubt = level.sd**2 * np.square(1.0 + belief.tied @ at_centre)
+    shared_var = float(in_doubt.min(initial=level.sd**2))
+    own_var = own_var + in_doubt - shared_var
     difficulty = belief.weights[1:]
     cov = belief.weights_cov[1:, 1:]
     values, vectors = np.linalg.eigh(cov)
@@ -242,7 +246,7 @@ def published(task: str, belief: TaskBelief) -> TaskSkill:
         theta=theta.tolist(),
         theta_sd=np.sqrt(np.maximum(own_var, 0.0)).tolist(),
         n_labels=belief.model_columns[:, 6].tolist(),
-        level_sd=level.sd,
+        level_sd=math.sqrt(shared_var),
         prompt_sd=math.sqrt(float(np.sum(np.square(difficulty) * belief.spread))),
         centre=centre.tolist(),
         inv_scale=_distance_scale(belief.spread).tolist(),

@@ -5,9 +5,13 @@
 `w` is shared by all models: the task's level and what makes its prompts hard. `beta_m` is the
 model's own standing and its loadings on a few directions. Both are normal; a label moves them
 by one step to the mode along the only direction it speaks of (an extended Kalman filter whose
-scalar update is solved exactly, so that a wide prior and a sure label cannot overshoot). The
-covariance between `w` and `beta_m` is not kept: that is what makes memory constant per model
-and a label's work independent of the number of models.
+scalar update is solved exactly, so that a wide prior and a sure label cannot overshoot).
+
+Labels tell of level and standing together, seldom of either: what a label of one model teaches of
+the level must not move what was measured of another. So each `beta_m` is kept as a law given the
+level, `beta_m | level ~ N(own_m + tied_m (level − its mean), own_cov_m)`: given the level, models
+say nothing of each other, so memory stays constant per model. Covariance with the difficulty's
+weights is not kept.
 
 Models drift: a model's variance grows with the requests the task has seen since its last label,
 and at once when its labels run beside the belief (detector on the moving average of
@@ -34,7 +38,7 @@ from bidding.features import GROUP_NORM, N_COUNTS, N_FEATURES
 
 Floats = NDArray[np.float64]
 
-VERSION: Final = 1.0
+VERSION: Final = 2.0
 RANK: Final = 3
 WEIGHT_SD: Final = 0.15
 """Prior of the shared weights, features in groups of mean square 4."""
@@ -55,7 +59,7 @@ _MAX_STEPS: Final = 100
 _STEP_TOLERANCE: Final = 1e-10
 _UPPER_W: Final = np.triu_indices(1 + N_FEATURES)
 _UPPER_M: Final = np.triu_indices(1 + RANK)
-_N_MODEL: Final = 7 + (1 + RANK) + len(_UPPER_M[0])
+_N_MODEL: Final = 7 + 2 * (1 + RANK) + len(_UPPER_M[0])
 
 
 class TaskBelief:
@@ -66,6 +70,10 @@ class TaskBelief:
     weights, weights_cov : (1 + N_FEATURES,) and its square: level first, then difficulty
     projection : (RANK, N_FEATURES)
     own, own_cov : (n_models, 1 + RANK) and (n_models, 1 + RANK, 1 + RANK)
+        Mean, and covariance were the level known.
+    tied : (n_models, 1 + RANK)
+        How `own` follows the level: 0 for a model never judged, near (−1, 0, …) for one that is
+        known well.
     n_requests : requests the labels stand for
     """
 
@@ -86,6 +94,7 @@ class TaskBelief:
         self.projection: Floats = first_text_directions()
         self.own: Floats = np.zeros((0, 1 + RANK))
         self.own_cov: Floats = np.zeros((0, 1 + RANK, 1 + RANK))
+        self.tied: Floats = np.zeros((0, 1 + RANK))
         self.model_columns: Floats = np.zeros((0, 7))
 
     def row(self, model: str) -> int | None:
@@ -102,6 +111,7 @@ class TaskBelief:
         columns = np.array([[standing.theta, standing.sd**2, self.n_requests, 0.0, 0.0, 0.0, 0.0]])
         self.own = np.concatenate([self.own, own])
         self.own_cov = np.concatenate([self.own_cov, cov])
+        self.tied = np.concatenate([self.tied, np.zeros((1, 1 + RANK))])
         self.model_columns = np.concatenate([self.model_columns, columns])
         return len(self.models) - 1
 
@@ -116,17 +126,14 @@ class TaskBelief:
     def p_of(self, row: int, features: Floats | None) -> float:
         """P(good) as believed now."""
         phi, g = self._design(features)
-        mean = float(phi @ self.weights + g @ self.own[row])
-        var = float(phi @ self.weights_cov @ phi + g @ self.own_cov[row] @ g)
+        mean, var, _, _ = self._predicted(row, phi, g)
         return _sigmoid(mean / math.sqrt(1.0 + math.pi / 8.0 * var))
 
     def fold(self, row: int, outcome: float, weight: float, features: Floats | None) -> None:
         """Take in a label: `outcome` in 0..1, `weight` > 0 in units of one sure label."""
         self._drift(row)
         phi, g = self._design(features)
-        shared, own = self.weights_cov @ phi, self.own_cov[row] @ g
-        var = max(float(phi @ shared), 0.0) + max(float(g @ own), 0.0)
-        mean = float(phi @ self.weights + g @ self.own[row])
+        mean, var, shared, own = self._predicted(row, phi, g)
         p = _sigmoid(mean / math.sqrt(1.0 + math.pi / 8.0 * var))
         mode = posterior_mode(mean, var, outcome, weight)
         at_mode = _sigmoid(mode)
@@ -134,15 +141,43 @@ class TaskBelief:
         if var > _MIN_VAR:
             step = (mode - mean) / var
             shrink = curvature / (1.0 + curvature * var)
-            self.weights = self.weights + step * shared
-            self.weights_cov = self.weights_cov - shrink * np.outer(shared, shared)
-            self.own[row] += step * own
-            self.own_cov[row] -= shrink * np.outer(own, own)
+            self._condition(row, step, shrink, shared, own)
         self._detect(row, outcome, p, weight)
         self.n_labels += weight
         self.model_columns[row, 6] += weight
         np.clip(self.weights, -_MAX_LOGIT, _MAX_LOGIT, out=self.weights)
-        np.clip(self.own[row], -_MAX_LOGIT, _MAX_LOGIT, out=self.own[row])
+        np.clip(self.own, -_MAX_LOGIT, _MAX_LOGIT, out=self.own)
+
+    def _predicted(self, row: int, phi: Floats, g: Floats) -> tuple[float, float, Floats, Floats]:
+        """Mean and variance of a prompt's log-odds, and its covariance with `w` and `beta_m`."""
+        tied = self.tied[row]
+        of_level = self.weights_cov @ self._level_of()
+        shared = self.weights_cov @ phi + float(tied @ g) * of_level
+        own = self.own_cov[row] @ g + tied * float(shared @ self._level_of())
+        mean = float(phi @ self.weights + g @ self.own[row])
+        var = max(float(phi @ shared) + float(g @ own), 0.0)
+        return mean, var, shared, own
+
+    def _condition(self, row: int, step: float, shrink: float, shared: Floats, own: Floats) -> None:
+        """One step along (shared, own), the joint covariance less `shrink` times its square."""
+        level_of = self._level_of()
+        level_var = float(level_of @ self.weights_cov @ level_of)
+        of_level = float(shared @ level_of)
+        tied = self.tied[row].copy()
+        covariance = tied * level_var - shrink * of_level * own
+        own_cov = self.own_cov[row] + level_var * np.outer(tied, tied) - shrink * np.outer(own, own)
+        self.weights = self.weights + step * shared
+        self.weights_cov = self.weights_cov - shrink * np.outer(shared, shared)
+        self.own += self.tied * (step * of_level)
+        self.own[row] += step * (own - tied * of_level)
+        level_var -= shrink * of_level * of_level
+        if level_var > _MIN_VAR:
+            self.tied[row] = covariance / level_var
+            self.own_cov[row] = own_cov - np.outer(covariance, covariance) / level_var
+
+    def _level_of(self) -> Floats:
+        """What of `w` makes the level: that of an ordinary prompt."""
+        return np.concatenate([_ONE, self.centre])
 
     def _design(self, features: Floats | None) -> tuple[Floats, Floats]:
         f = self.centre if features is None else features
@@ -201,7 +236,13 @@ class TaskBelief:
             ]
         )
         per_model = np.concatenate(
-            [self.model_columns, self.own, self.own_cov[:, _UPPER_M[0], _UPPER_M[1]]], axis=1
+            [
+                self.model_columns,
+                self.own,
+                self.tied,
+                self.own_cov[:, _UPPER_M[0], _UPPER_M[1]],
+            ],
+            axis=1,
         )
         return [*head, *shared.tolist(), *per_model.reshape(-1).tolist()]
 
@@ -228,7 +269,8 @@ class TaskBelief:
         belief.row_of = {model: i for i, model in enumerate(models)}
         belief.model_columns = rows[:, :7].copy()
         belief.own = rows[:, 7 : 8 + RANK].copy()
-        belief.own_cov = np.array([_symmetric(row, 1 + RANK) for row in rows[:, 8 + RANK :]])
+        belief.tied = rows[:, 8 + RANK : 9 + 2 * RANK].copy()
+        belief.own_cov = np.array([_symmetric(row, 1 + RANK) for row in rows[:, 9 + 2 * RANK :]])
         belief.own_cov = belief.own_cov.reshape(n, 1 + RANK, 1 + RANK)
         return belief
 

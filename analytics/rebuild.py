@@ -53,7 +53,7 @@ SELECT record FROM {raw:Identifier}.catalogue WHERE digest = {digest:String} LIM
 """
 _PARAMS: Final = """
 SELECT version, argMin(params, _stored_at) FROM {raw:Identifier}.params
-WHERE scope = 'global' GROUP BY version
+WHERE scope IN ('global', 'shadow', 'canary') GROUP BY version
 """
 
 

@@ -32,6 +32,7 @@ from msgspec import Struct
 
 from bidding.errors import BadState
 from bidding.params import PacingParams
+from bidding.trial import class_and_arm
 from bidding.units import NUSD_PER_USD
 
 STATE_VERSION: Final = 2.0
@@ -265,7 +266,7 @@ def starting_prices(
     first request of a new tenant is not naive; without one at `otherwise_nusd` (see
     `prices_elsewhere`), and without that at the stated defaults. Never beyond floor and reserve.
     """
-    known = [c for c in classes if c.n >= _WELL_KNOWN]
+    known = _well_known(classes)
     default = _defaults(params)
     quality = punctuality = None
     if target_quality is not None:
@@ -297,10 +298,15 @@ def prices_elsewhere(
     qualities: list[float] = []
     punctualities: list[float] = []
     for classes in tasks:
-        known = [c for c in classes if c.n >= _WELL_KNOWN]
+        known = _well_known(classes)
         qualities += _vote(_of_quality(known), target_quality)
         punctualities += _vote(_of_punctuality(known), target_on_time)
     return _mean_price(qualities, default[0]), _mean_price(punctualities, default[1])
+
+
+def _well_known(classes: Iterable[ClassPrices]) -> list[ClassPrices]:
+    """Those with a history, but for the classes of trials: they price nobody else's requests."""
+    return [c for c in classes if c.n >= _WELL_KNOWN and not class_and_arm(c.sla_class)[1]]
 
 
 def _defaults(params: PacingParams) -> tuple[float, float]:

@@ -242,11 +242,14 @@ def make_slate(view: MarketView, key: KindKey, params: Params) -> Slate:
 def class_prices(view: MarketView, kind: Kind, params: Params) -> tuple[float, float]:
     """λ and μ in nusd: stated by the app, the class's own, or where a new class starts.
 
-    Without a target or a stated value a good answer is worth the default of the params; without
-    a deadline a punctual answer is worth nothing.
+    In a trial of params a class starts at the prices it has outside of the trial. Without a
+    target or a stated value a good answer is worth the default of the params; without a
+    deadline a punctual answer is worth nothing.
     """
     sla = kind.sla
     known = view.classes.get(kind.class_key)
+    if known is None and kind.arm:
+        known = view.classes.get(sla.class_key(kind.tenant, kind.task))
     target_on_time = on_time_target(sla)
     if known is None:
         quality, punctuality = starting_prices(

@@ -21,6 +21,7 @@ from analytics.store import StoreSettings
 from bidding.errors import BadRequest, MarketError
 from bidding.params import describe
 from bidding.params_change import flat, with_changes
+from bidding.trial import TrialKind
 from broker import services, source_desk
 from broker.auth import Caller, KeyRing, Scope, require
 from broker.config import ConfigError, Settings, analyst_store
@@ -29,6 +30,7 @@ from broker.gateway import error_response
 from broker.http_call import json_response
 from broker.key_commands import configured_record
 from broker.params_control import ParamsControl
+from broker.params_log import Event
 from broker.shared_state import SharedState, StateUnavailable
 from broker.state import open_state
 from broker.whatif import in_words, preview
@@ -59,6 +61,34 @@ class ChangeBody(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     if_version: Annotated[int, Meta(ge=0)]
     changes: Annotated[dict[str, int | float], Meta(min_length=1, max_length=200)]
     why: Why
+
+
+class ShadowBody(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """`POST /admin/params/shadow`."""
+
+    changes: Annotated[dict[str, int | float], Meta(min_length=1, max_length=200)]
+    why: Why
+    share: float = 1.0
+    tenant: Annotated[str, Meta(max_length=128)] = ""
+
+
+class CanaryBody(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """`POST /admin/params/canary`. `share` is of all requests, or of the tenant's."""
+
+    changes: Annotated[dict[str, int | float], Meta(min_length=1, max_length=200)]
+    why: Why
+    share: float = 0.1
+    tenant: Annotated[str, Meta(max_length=128)] = ""
+    hours: float = 1.0
+
+
+class EndBody(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """`POST /admin/params/shadow/stop`, `…/canary/promote`, `…/canary/abort`; `version` refuses
+    to end another trial than the one that was looked at.
+    """
+
+    why: Why
+    version: Annotated[int, Meta(ge=0)] | None = None
 
 
 class RollbackBody(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -267,6 +297,56 @@ async def post_unmute(request: web.Request) -> web.Response:
     return json_response(made)
 
 
+async def get_trials(request: web.Request) -> web.Response:
+    """`GET /admin/params/trials`: what is tried in the shadow and as a canary."""
+    caller_of(request)
+    return json_response(request.app[_CONTROL].trials())
+
+
+async def post_shadow(request: web.Request) -> web.Response:
+    """`POST /admin/params/shadow`: compute and record what other params would buy."""
+    caller = caller_of(request)
+    body = await _body(request, ShadowBody)
+    made = await request.app[_CONTROL].begin(
+        "shadow",
+        body.changes,
+        share=body.share,
+        tenant=body.tenant,
+        by=caller.key_id,
+        why=body.why,
+    )
+    return json_response(made)
+
+
+async def post_canary(request: web.Request) -> web.Response:
+    """`POST /admin/params/canary`: buy under other params for a share of requests."""
+    caller = caller_of(request)
+    body = await _body(request, CanaryBody)
+    made = await request.app[_CONTROL].begin(
+        "canary",
+        body.changes,
+        share=body.share,
+        tenant=body.tenant,
+        hours=body.hours,
+        by=caller.key_id,
+        why=body.why,
+    )
+    return json_response(made)
+
+
+def _ending(kind: TrialKind, event: Event) -> Handler:
+    async def post_end(request: web.Request) -> web.Response:
+        """End a trial."""
+        caller = caller_of(request)
+        body = await _body(request, EndBody)
+        made = await request.app[_CONTROL].end(
+            kind, by=caller.key_id, why=body.why, event=event, version=body.version
+        )
+        return json_response(made)
+
+    return post_end
+
+
 async def healthz(request: web.Request) -> web.Response:
     """Whether this process is alive."""
     return json_response({"status": "ok"})
@@ -288,6 +368,12 @@ ROUTES: Final[tuple[tuple[str, str, Scope | None, Handler], ...]] = (
     ("GET", "/admin/sources", "ops", get_sources),
     ("POST", "/admin/sources/{source}/mute", "ops", post_mute),
     ("POST", "/admin/sources/{source}/unmute", "ops", post_unmute),
+    ("GET", "/admin/params/trials", "ops", get_trials),
+    ("POST", "/admin/params/shadow", "ops", post_shadow),
+    ("POST", "/admin/params/shadow/stop", "ops", _ending("shadow", "end")),
+    ("POST", "/admin/params/canary", "ops", post_canary),
+    ("POST", "/admin/params/canary/promote", "ops", _ending("canary", "promote")),
+    ("POST", "/admin/params/canary/abort", "ops", _ending("canary", "end")),
     ("GET", "/healthz", None, healthz),
     ("GET", "/readyz", None, readyz),
 )

@@ -73,12 +73,14 @@ async def auctions(request: web.Request) -> web.Response:
     )
     asked = step.ask(asked)
     view = state.view()
-    decision = decide(view, asked, market.params, state.seed())
     made = decision_id()
+    params, asked = state.trials.assigned(asked, step.session)
+    decision = decide(view, asked, params, state.seed())
     record = decision_record(
         decision, asked, decision_id=made, at_us=state.clock.now_us(), only=True
     )
     state.sessions.served(step, record)
+    state.trials.compare(record, view, asked, step.session)
     state.journal.decision(record, [])
     if asked.sla.on_miss == "reject" and not decision.feasible:
         raise state.no_eligible_offer(decision)

@@ -298,8 +298,8 @@ def _handoff(made: HandoffRecord) -> dict[str, Any]:
 
 
 def _shadow(decision: DecisionRecord) -> dict[str, Any] | None:
-    """What the params being tried in the shadow would have bought."""
-    if not decision.shadow_version:
+    """What other params would have bought: those in the shadow, or of a canary those in force."""
+    if not decision.shadow_version and decision.shadow_winner is None:
         return None
     return {
         "params_version": decision.shadow_version,

@@ -20,7 +20,7 @@ import uvloop
 from rich.console import Console
 
 from bidding.errors import BadRequest, MarketError
-from broker import feed_commands, key_commands, logs, params_commands, services, source_commands
+from broker import feed_commands, key_commands, logs, services, source_commands, trial_commands
 from broker.config import ConfigError, Settings, load, masked
 from broker.importing import commands as import_commands
 
@@ -34,7 +34,7 @@ ConfigOption = Annotated[Path | None, typer.Option("--config", help="TOML file (
 JsonOption = Annotated[bool, typer.Option("--json", help="One JSON object as the last line.")]
 _console = Console(stderr=True)
 app.add_typer(key_commands.app, name="key")
-app.add_typer(params_commands.app, name="params")
+app.add_typer(trial_commands.params, name="params")
 app.add_typer(import_commands.app, name="import")
 app.add_typer(feed_commands.app, name="feed")
 app.add_typer(source_commands.app, name="source")

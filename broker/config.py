@@ -63,6 +63,8 @@ class GatewaySettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     recent_decisions: Count = 20_000
     prompt_features: bool = True
     """Whether numbers that tell how hard a prompt is are read from it, bid on and recorded."""
+    shadow_time_share: Annotated[float, Meta(ge=0.0, le=0.5)] = 0.05
+    """Most of a process's time that goes into what other params would have bought."""
     connections: PortSettings = field(default_factory=PortSettings)
     admin_url: Annotated[str, Meta(pattern=r"^(https?://[A-Za-z0-9.:\[\]-]+)?$")] = ""
     """Where people's browsers reach the admin port, for the market page; empty: no params there."""

@@ -18,6 +18,7 @@ from bidding.auction import decide
 from bidding.decision import Decision, NoBid
 from bidding.errors import MarketError
 from bidding.market import PriceList
+from bidding.params import Params
 from bidding.request import BidRequest
 from bidding.view import MarketView
 from bidding.waiting import Forecast
@@ -44,6 +45,13 @@ def decision_id() -> str:
     return f"dec_{secrets.token_hex(16)}"
 
 
+def trial_key(step: Step | None, made: str) -> str:
+    """By what a request is part of a trial of params or not: its session, so that it stays, else
+    its own decision.
+    """
+    return made if step is None else step.session
+
+
 class Flying(Struct):
     """One request under way: what was asked and decided, and its order."""
 
@@ -56,11 +64,17 @@ class Flying(Struct):
     hold: Hold
     step: Step | None
     view: MarketView
+    params: Params
     lookup: Lookup = NO_LOOKUP
 
     @property
     def started_ns(self) -> int:
         return self.order.started_ns
+
+    @property
+    def trial_key(self) -> str:
+        """By what the request is part of a trial of params or not."""
+        return trial_key(self.step, self.record.decision_id)
 
 
 class Decider:
@@ -106,11 +120,11 @@ class Decider:
 
     async def _claimed(self, flying: Flying, n_tokens: int) -> bool:
         """Whether the winner's spot ask, if that is what made its price, still has room."""
-        spot, state = self._state.spot, self._state
+        spot = self._state.spot
         view, decision = flying.view, flying.decision
         if not await spot.claim(flying.order.decision_id, decision.ranked[0], n_tokens):
             return False
-        spot.note(decision, flying.asked, view, state.market.params)
+        spot.note(decision, flying.asked, view, flying.params)
         return True
 
     def _decide(
@@ -124,18 +138,20 @@ class Decider:
     ) -> Flying:
         state = self._state
         view = state.view()
+        made = decision_id()
         before_ns = state.clock.monotonic_ns()
-        decision, asked = self._decision(view, asked, caller)
+        params, asked = state.trials.assigned(asked, trial_key(step, made))
+        decision, asked = self._decision(view, asked, caller, params)
         cut: Trimmed | None = None
         if caller.policy.trim and NoBid.CONTEXT_WINDOW.value in decision.no_bids:
-            cut = self._trimmed(view, asked, request) if decision.winner is None else None
+            unserved = decision.winner is None
+            cut = trimmed(request, room_tokens(view, asked, params)) if unserved else None
         if cut is not None:
             request = cut.request
             asked = shortened(asked, cut)
-            decision, asked = self._decision(view, asked, caller)
+            decision, asked = self._decision(view, asked, caller, params)
         decided_ns = state.clock.monotonic_ns()
         state.metrics.decision_seconds.observe((decided_ns - before_ns) * 1e-9)
-        made = decision_id()
         record = decision_record(decision, asked, decision_id=made, at_us=state.clock.now_us())
         if step is not None:
             note_step(step, record)
@@ -143,6 +159,7 @@ class Decider:
             record.trimmed_messages, record.trimmed_tokens = cut.n_messages, cut.n_tokens
         rejected = asked.sla.on_miss == "reject" and not decision.feasible
         if decision.winner is None or rejected:
+            state.trials.compare(record, view, asked, trial_key(step, made))
             state.journal.decision(record, [])
             raise state.no_eligible_offer(decision)
         sla = asked.sla
@@ -166,22 +183,16 @@ class Decider:
         )
         record.overhead_us = (decided_ns - started_ns) * 1e-3
         state.metrics.overhead_seconds.observe((decided_ns - started_ns) * 1e-9)
-        return Flying(request, asked, decision, order, record, decided_ns, hold, step, view)
-
-    def _trimmed(
-        self, view: MarketView, asked: BidRequest, request: NeutralRequest
-    ) -> Trimmed | None:
-        """A conversation that fits nobody, shortened to what the roomiest offer takes."""
-        return trimmed(request, room_tokens(view, asked, self._state.market.params))
+        return Flying(request, asked, decision, order, record, decided_ns, hold, step, view, params)
 
     def _decision(
-        self, view: MarketView, asked: BidRequest, caller: Caller
+        self, view: MarketView, asked: BidRequest, caller: Caller, params: Params
     ) -> tuple[Decision, BidRequest]:
         """The auction, under what the key has left as far as that is known, and at what money is
         worth to it.
         """
         state = self._state
-        params, seed = state.market.params, state.seed()
+        seed = state.seed()
         money_price = state.tenancy.money_price(caller)
         if money_price > 0.0:
             asked = msgspec.structs.replace(asked, money_price=money_price)
@@ -205,6 +216,7 @@ class Decider:
         try:
             reserved = await flying.hold.reserve(bound, state.clock.now_us() + left_us)
         except MarketError:
+            state.trials.compare(flying.record, flying.view, flying.asked, flying.trial_key)
             state.journal.decision(flying.record, [])
             raise
         if reserved is not None and reserved.held:

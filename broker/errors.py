@@ -17,6 +17,7 @@ shape with a cause and a remedy. Losing a bid is a value and not listed here.
     ├── CheckFailed          every answer failed the check the app asked for; carries which
     ├── DeadlineExceeded     the deadline passed before an answer
     ├── ParamsConflict       the params are of another version than the change was made for
+    ├── TrialConflict        a trial of params runs that is in the way, or none runs
     ├── ParamsNotRecorded    the log did not take a change of the params, or did not say so
     └── NotReady             the market has not been heard of yet
 """
@@ -122,6 +123,14 @@ class ParamsConflict(GatewayError):
         self.version = version
 
 
+class TrialConflict(GatewayError):
+    """A trial of params is in the way of what was asked, or there is none; `version` is its own."""
+
+    def __init__(self, message: str, version: int | None = None) -> None:
+        super().__init__(message)
+        self.version = version
+
+
 class ParamsNotRecorded(GatewayError):
     """A change of the params is not known to be on the log."""
 
@@ -220,6 +229,15 @@ TABLE: tuple[tuple[type[MarketError], Answer], ...] = (
             type="invalid_request_error",
             code="version_conflict",
             remedy="read the params again, look at what has changed, and send `if_version` anew",
+        ),
+    ),
+    (
+        TrialConflict,
+        Answer(
+            status=409,
+            type="invalid_request_error",
+            code="trial_conflict",
+            remedy="GET /admin/params/trials tells what runs; promote, abort or stop it first",
         ),
     ),
     (
@@ -409,6 +427,8 @@ def body_for(error: BaseException, **extra: Any) -> dict[str, Any]:
             extra["bounds"] = [error.low, error.high]
     elif isinstance(error, ParamsConflict):
         param = "if_version"
+        extra["version"] = error.version
+    elif isinstance(error, TrialConflict):
         extra["version"] = error.version
     elif isinstance(error, BadParameter):
         param = error.parameter

@@ -28,6 +28,7 @@ from broker.spot import SpotAsks
 from broker.telemetry import Intake
 from broker.tenancy import Tenancy
 from broker.tracing import Tracing
+from broker.trials import Trials
 from broker.vault import vault_of
 from broker.verify.checker import Checker
 from broker.verify.judge import Judge
@@ -80,6 +81,7 @@ class GatewayState:
         self.sessions = Sessions(shared, facts, clock)
         self.cache = ResponseCache(settings.cache, clock)
         self._checker, self._webhooks = Checker(), Webhooks(settings.verify)
+        self.trials = Trials(market, clock, metrics, time_share=settings.gateway.shadow_time_share)
         self.judge = Judge(self._checker, self._webhooks)
         self.replayed = replayed
         self.desk = desk

@@ -25,6 +25,7 @@ from bidding.market import Catalogue
 from bidding.outcome import FailureClass
 from bidding.params import Params
 from bidding.quote import Position
+from bidding.trial import Trial
 from bidding.view import MarketView
 from bidding.warming import Warmer
 from broker.auth import KeyRing
@@ -39,7 +40,7 @@ from feeds.codec import Record
 from feeds.compacted import Follower
 from feeds.control_records import KeyRecord, ParamsRecord
 from feeds.kafka import KafkaSettings
-from feeds.live_params import newer
+from feeds.live_params import ParamsInForce
 from feeds.market_records import AskRecord, QuoteRecord, SourceRecord
 from feeds.topics import FEEDS, KEYS, PARAMS, SOURCES, STATUS
 from feeds.views import Made, ViewLog
@@ -75,7 +76,7 @@ class LiveMarket:
         self._metrics = metrics
         self._interval_s = view_interval_s
         self.catalogue = catalogue
-        self.params = Params()
+        self.in_force = ParamsInForce()
         self.keys = KeyRing()
         self.book = MarketBook(catalogue)
         self.overlay = Overlay(self.book.offers, catalogue, self.params.reliability.circuit)
@@ -93,6 +94,21 @@ class LiveMarket:
         self._warmer = Warmer()
         self.view, made = self._new_view()
         self.views.put_in_force(made)
+
+    @property
+    def params(self) -> Params:
+        """In force for all that no trial has taken."""
+        return self.in_force.params
+
+    @property
+    def shadow(self) -> Trial | None:
+        """Params that only tell what they would buy."""
+        return self.in_force.shadow
+
+    @property
+    def canary(self) -> Trial | None:
+        """Params under which a share of requests is bought."""
+        return self.in_force.canary
 
     @property
     def ready(self) -> bool:
@@ -161,7 +177,7 @@ class LiveMarket:
 
     def refresh(self) -> None:
         """Put a new view in force now."""
-        self._warmer.note(self.view, self._clock.now_us())
+        self._warmer.note(self.view, self._clock.now_us(), self._tried())
         self.view, made = self._new_view()
         self.views.put_in_force(made)
 
@@ -171,11 +187,11 @@ class LiveMarket:
         Requests are let through between slates, on the old view, so that none waits for more
         than `_WARM_SLICE_NS`. A view put in force meanwhile is newer and stays.
         """
-        self._warmer.note(self.view, self._clock.now_us())
+        self._warmer.note(self.view, self._clock.now_us(), self._tried())
         view, made = self._new_view()
         worked_ns = 0
         begun_ns = self._clock.monotonic_ns()
-        for _ in self._warmer.steps(view, self.params):
+        for _ in self._warmer.steps(view, self.params, self._tried()):
             took_ns = self._clock.monotonic_ns() - begun_ns
             if took_ns > _WARM_SLICE_NS:
                 worked_ns += took_ns
@@ -186,6 +202,11 @@ class LiveMarket:
         if view.number > self.view.number:
             self.view = view
             self.views.put_in_force(made)
+
+    def _tried(self) -> dict[str, Params]:
+        """Params under which some requests are bought, by arm."""
+        canary = self.canary
+        return {} if canary is None else {canary.arm: canary.params}
 
     def _load_kernel(self) -> None:
         """On a thread of its own: importing the compiler takes seconds."""
@@ -248,10 +269,8 @@ class LiveMarket:
         return view, self.views.made(view.number, view.at_us, overlay)
 
     def _apply_params(self, record: ParamsRecord) -> None:
-        params = newer(self.params, record)
-        if params is not None:
-            self.params = params
-            self.overlay.steer(params.reliability.circuit)
+        if self.in_force.take(record):
+            self.overlay.steer(self.params.reliability.circuit)
 
     def _now_s(self) -> float:
         return self._clock.monotonic_ns() * 1e-9

@@ -42,6 +42,19 @@ class Metrics:
             buckets=_FAST_S,
             registry=registry,
         )
+        self.shadow_decisions = Counter(
+            "broker_shadow_decisions_total",
+            "Auctions held again under other params, by whether another offer would have won;"
+            " `left_out` for want of time.",
+            ["result"],
+            registry=registry,
+        )
+        self.shadow_seconds = Histogram(
+            "broker_shadow_seconds",
+            "Time to hold one again, after the request is over.",
+            buckets=_FAST_S,
+            registry=registry,
+        )
         self.overhead_seconds = Histogram(
             "broker_overhead_seconds",
             "Time from the request's arrival to its first call, all of it ours.",

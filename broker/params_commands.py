@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.table import Table
 
 app = typer.Typer(help="Live params: read, changed, rolled back.", no_args_is_help=True)
-_out = Console()
+out = Console()
 _err = Console(stderr=True)
 _TIMEOUT_S = 60.0
 ConfigOption = Annotated[Path | None, typer.Option("--config", help="TOML file (or JSON).")]
@@ -33,20 +33,20 @@ def get_params(
     json: JsonOption = False,
 ) -> None:
     """The version in force."""
-    told = _asked(config, key, json, "GET", "/admin/params")
+    told = asked(config, key, json, "GET", "/admin/params")
     fields = [f for f in told["fields"] if path is None or _is_under(f["path"], path)]
     if not fields:
-        _refused({"message": f"no parameter or group {path!r}", "remedy": "see them all"}, json)
+        refused({"message": f"no parameter or group {path!r}", "remedy": "see them all"}, json)
     if json:
-        _print({"version": told["version"], "fields": fields})
+        print_one({"version": told["version"], "fields": fields})
         return
     table = Table("param", "value", "default", "low", "high", "unit", "meaning")
     for f in fields:
         numbers = (f["value"], f["default"], f["low"], f["high"])
         shown = ["" if n is None else f"{n:g}" for n in numbers]
         table.add_row(f["path"], *shown, f["unit"], f["meaning"])
-    _out.print(f"version {told['version']}")
-    _out.print(table)
+    out.print(f"version {told['version']}")
+    out.print(table)
 
 
 @app.command("set")
@@ -61,11 +61,11 @@ def set_params(
     json: JsonOption = False,
 ) -> None:
     """Change some numbers; in force on every gateway within a second."""
-    wanted = _numbers(changes, json)
+    wanted = numbers(changes, json)
     if if_version is None:
-        if_version = _asked(config, key, json, "GET", "/admin/params")["version"]
+        if_version = asked(config, key, json, "GET", "/admin/params")["version"]
     body = {"if_version": if_version, "changes": wanted, "why": why}
-    _show(_asked(config, key, json, "PATCH", "/admin/params", body), json)
+    _show(asked(config, key, json, "PATCH", "/admin/params", body), json)
 
 
 @app.command()
@@ -78,12 +78,12 @@ def preview(
     json: JsonOption = False,
 ) -> None:
     """What a change would have done to recorded traffic; exits with 1 if a promise suffers."""
-    body = {"changes": _numbers(changes, json), "since": since, "most": most}
-    told = _asked(config, key, json, "POST", "/admin/params/preview", body)
+    body = {"changes": numbers(changes, json), "since": since, "most": most}
+    told = asked(config, key, json, "POST", "/admin/params/preview", body)
     if json:
-        _print(told)
+        print_one(told)
     else:
-        _out.print(told["words"], highlight=False, markup=False)
+        out.print(told["words"], highlight=False, markup=False)
     if told["whatif"]["called"]:
         raise typer.Exit(1)
 
@@ -98,15 +98,15 @@ def rollback(
 ) -> None:
     """Put an earlier version's numbers in force again, as a new version."""
     body = {"to": to, "why": why}
-    _show(_asked(config, key, json, "POST", "/admin/params/rollback", body), json)
+    _show(asked(config, key, json, "POST", "/admin/params/rollback", body), json)
 
 
 @app.command()
 def history(key: KeyOption = "", config: ConfigOption = None, json: JsonOption = False) -> None:
     """Who changed what, when and why, newest first."""
-    told = _asked(config, key, json, "GET", "/admin/params/history")
+    told = asked(config, key, json, "GET", "/admin/params/history")
     if json:
-        _print(told)
+        print_one(told)
         return
     for version in told["versions"]:
         _show(version, False)
@@ -114,7 +114,7 @@ def history(key: KeyOption = "", config: ConfigOption = None, json: JsonOption =
         _err.print("The store does not answer; earlier versions are not shown.")
 
 
-def _asked(
+def asked(
     config: Path | None, key: str, json: bool, method: str, path: str, body: Any = None
 ) -> Any:
     """The admin port's answer, or the end of the process with its refusal."""
@@ -136,13 +136,13 @@ def _asked(
         status, told = uvloop.run(ask())
     except (aiohttp.ClientError, TimeoutError, msgspec.DecodeError) as error:
         remedy = f"is `broker admin` at {host}:{admin.port}?"
-        _refused({"message": f"no answer: {error}", "remedy": remedy}, json)
+        refused({"message": f"no answer: {error}", "remedy": remedy}, json)
     if status >= 300:
-        _refused(told["error"], json)
+        refused(told["error"], json)
     return told
 
 
-def _numbers(changes: list[str], json: bool) -> dict[str, float]:
+def numbers(changes: list[str], json: bool) -> dict[str, float]:
     """Numbers by path, or the end of the process."""
     wanted: dict[str, float] = {}
     for change in changes:
@@ -150,29 +150,29 @@ def _numbers(changes: list[str], json: bool) -> dict[str, float]:
         try:
             wanted[path] = msgspec.json.decode(text, type=int | float)
         except msgspec.DecodeError:
-            _refused({"message": f"{change!r}: not a number", "remedy": "write path=0.7"}, json)
+            refused({"message": f"{change!r}: not a number", "remedy": "write path=0.7"}, json)
     return wanted
 
 
-def _refused(error: dict[str, Any], json: bool) -> NoReturn:
+def refused(error: dict[str, Any], json: bool) -> NoReturn:
     if json:
-        _print({"error": error})
+        print_one({"error": error})
     _err.print(f"[red]{error['message']}[/]; {error['remedy']}", highlight=False)
     raise typer.Exit(1)
 
 
 def _show(version: dict[str, Any], json: bool) -> None:
     if json:
-        _print(version)
+        print_one(version)
         return
-    _out.print(f"version {version['version']} by {version['by']}: {version['why']}")
+    out.print(f"version {version['version']} by {version['by']}: {version['why']}")
     for change in version["changes"] or []:
-        _out.print(f"  {change['path']}: {change['old']:g} -> {change['new']:g}", highlight=False)
+        out.print(f"  {change['path']}: {change['old']:g} -> {change['new']:g}", highlight=False)
 
 
 def _is_under(path: str, wanted: str) -> bool:
     return path == wanted or path.startswith(f"{wanted}.")
 
 
-def _print(value: Any) -> None:
+def print_one(value: Any) -> None:
     typer.echo(msgspec.json.encode(value).decode())

@@ -1,67 +1,83 @@
-"""The live params under one hand: one change at a time, on the log before it is acknowledged.
+"""The live params under one hand: changed, rolled back, tried in the shadow and as a canary.
 
-A change is made on what the log holds now, written, and read back; two changes made for the same
-version cannot both win. Gateways follow the same topic and need no telling. The log keeps only
-the newest version, the store all of them.
+One change at a time, on the log before it is acknowledged; gateways follow the same topic and need
+no telling. The log keeps the newest version in force and the newest word on each trial, the store
+all of them.
+
+While a canary runs the params in force stay as they are, since they are what it is compared with:
+only a rollback is let through, and ends it.
 """
 
 from __future__ import annotations
 
-import asyncio
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
 import msgspec
 
 from analytics.errors import StoreError
-from analytics.store import Store, StoreSettings
+from analytics.store import StoreSettings
 from bidding.errors import BadParams
 from bidding.params import Params
 from bidding.params_change import differences, with_changes
 from bidding.quote import Position
+from bidding.trial import Trial, TrialKind
 from broker.auth import KeyRing
-from broker.errors import NotFound, NotReady, ParamsConflict, ParamsNotRecorded
+from broker.errors import NotFound, NotReady, ParamsConflict, TrialConflict
+from broker.params_history import (
+    MOST_SHOWN,
+    exactly,
+    shown_event,
+    shown_trial,
+    shown_version,
+    stored_trials,
+    stored_versions,
+)
+from broker.params_log import Event, ParamsLog
 from feeds.clock import Clock
 from feeds.codec import Record
-from feeds.compacted import Follower, latest
+from feeds.compacted import Follower
 from feeds.control_records import KeyRecord, ParamsRecord
-from feeds.errors import FeedError
 from feeds.kafka import KafkaSettings
-from feeds.live_params import GLOBAL_SCOPE
-from feeds.producer import LogProducer
+from feeds.live_params import CANARY, GLOBAL_SCOPE
 from feeds.topics import KEYS, PARAMS
 
 logger = logging.getLogger(__name__)
 
-_LOG_S: Final = 20.0
-_HELD_S: Final = 40.0
-_MOST_SHOWN: Final = 200
-_STORED: Final = """
-SELECT version, toUnixTimestamp64Micro(at), by, why, params FROM market.params_history
-WHERE scope = {scope:String} AND version <= {upto:Int64} ORDER BY version DESC LIMIT {n:UInt32}
-"""
+CANARY_SHARES: Final = (0.001, 0.9)
+"""Some requests have to stay outside a canary, for it to be compared with."""
+SHADOW_SHARES: Final = (0.0001, 1.0)
+CANARY_HOURS: Final = (0.001, 720.0)
+_HOUR_US: Final = 3_600_000_000
+_UNCHANGED: Final = "nothing was changed"
+Make = Callable[[Params, int], Params]
 
 
 class ParamsControl:
-    """What is in force, what was, and the only way to change it.
+    """What is in force, what is tried, what was, and the only way to change it.
 
     Attributes
     ----------
-    params : the version in force
     keys : who may do what, as the log tells
     """
 
     def __init__(self, kafka: KafkaSettings, store: StoreSettings, clock: Clock) -> None:
-        self._kafka = kafka
         self._store = store
         self._clock = clock
-        self._producer = LogProducer(kafka)
-        self._lock = asyncio.Lock()
-        self._known: dict[int, ParamsRecord] = {}
-        self.params = Params()
+        self._log = ParamsLog(kafka, clock)
         self.keys = KeyRing()
         self.follower = Follower(kafka, [PARAMS, KEYS], self.on_record)
+
+    @property
+    def params(self) -> Params:
+        """The version in force."""
+        return self._log.in_force.params
+
+    @property
+    def canary(self) -> Trial | None:
+        """The canary that runs."""
+        return self._log.in_force.canary
 
     @property
     def ready(self) -> bool:
@@ -70,14 +86,14 @@ class ParamsControl:
 
     async def close(self) -> None:
         """End within seconds."""
-        await self._producer.close()
+        await self._log.close()
 
     def on_record(self, key: str, record: Record | None, position: Position) -> None:
         """Take in what a followed topic says."""
         if isinstance(record, KeyRecord):
             self.keys.apply(record)
-        elif isinstance(record, ParamsRecord) and record.scope == GLOBAL_SCOPE:
-            self._take(record)
+        elif isinstance(record, ParamsRecord):
+            self._log.take(record)
 
     async def change(
         self, changes: Mapping[str, float], *, if_version: int, by: str, why: str
@@ -88,19 +104,23 @@ class ParamsControl:
         ------
         ParamsConflict
             Another version than `if_version` is in force.
+        TrialConflict
+            A canary runs.
         BadParams
             Unknown, out of bounds, or no change.
         ParamsNotRecorded
             The log did not take it, or did not say so.
         """
-        return await self._put(
-            lambda now, version: with_changes(now, changes, version=version), if_version, by, why
-        )
+
+        def make(now: Params, version: int) -> Params:
+            return with_changes(now, changes, version=version)
+
+        return await self._put(make, "set", if_version, by, why)
 
     async def rollback(
         self, to: int, *, by: str, why: str, if_version: int | None = None
     ) -> dict[str, Any]:
-        """Put the numbers of an earlier version in force again, as a new version.
+        """Put the numbers of an earlier version in force again, as a new version; ends a canary.
 
         Raises
         ------
@@ -118,142 +138,186 @@ class ParamsControl:
                 raise BadParams(f"version {to} has the numbers that are in force already")
             return msgspec.structs.replace(wanted, version=version)
 
-        return await self._put(again, if_version, by, f"rollback to {to}: {why}")
+        return await self._put(again, "rollback", if_version, by, f"rollback to {to}: {why}")
 
-    async def history(self, n: int = _MOST_SHOWN) -> dict[str, Any]:
-        """The newest versions, newest first: who, why, when, old and new. `complete` is false
-        where the store could not be asked.
+    async def begin(
+        self,
+        kind: TrialKind,
+        changes: Mapping[str, float],
+        *,
+        share: float,
+        tenant: str,
+        by: str,
+        why: str,
+        hours: float = 0.0,
+    ) -> dict[str, Any]:
+        """Begin to try the params in force with some numbers changed.
+
+        Parameters
+        ----------
+        share : of the requests concerned
+        tenant : whose; empty for everybody's
+        hours : after which it ends by itself; 0: never
+
+        Raises
+        ------
+        TrialConflict
+            One of this kind runs already.
+        BadParams
+            Unknown, out of bounds, or what is in force already; also for share and hours.
+        ParamsNotRecorded
         """
-        found, complete = dict(self._known), True
+        _within("share", share, CANARY_SHARES if kind == CANARY else SHADOW_SHARES)
+        if kind == CANARY:
+            _within("hours", hours, CANARY_HOURS)
+        async with self._log.lock:
+            await self._current()
+            running = self._log.in_force.trials.get(kind)
+            if running is not None:
+                version = running.params.version
+                raise TrialConflict(f"a {kind} of version {version} runs already", version)
+            params = with_changes(self.params, changes, version=self._log.next_version())
+            until_us = self._clock.now_us() + round(hours * _HOUR_US) if hours else 0
+            more = {"share": share, "tenant": tenant, "until_us": until_us}
+            record = self._log.made(kind, params, by=by, why=why, scope=kind, **more)
+            await self._log.write(record)
+            return {**shown_event(record), "changes": differences(self.params, params)}
+
+    async def end(
+        self,
+        kind: TrialKind,
+        *,
+        by: str,
+        why: str,
+        event: Event = "end",
+        found: str = "",
+        version: int | None = None,
+    ) -> dict[str, Any]:
+        """End a trial; nothing of it stays in force.
+
+        Parameters
+        ----------
+        event : `rollback` where a guard ends it, `promote` where its params go in force
+        found : what that is based on, as JSON
+        version : refuse if another is being tried
+
+        Raises
+        ------
+        TrialConflict
+            None runs, or another version.
+        ParamsNotRecorded
+        """
+        async with self._log.lock:
+            await self._current()
+            trial = self._log.in_force.trials.get(kind)
+            if trial is None or version not in (None, trial.params.version):
+                wanted = "" if version is None else f" of version {version}"
+                raise TrialConflict(f"no {kind}{wanted} runs")
+            record = self._ended(trial, event, by, why, found)
+            if event != "promote":
+                await self._log.write(record)
+                return shown_event(record)
+            now = self.params
+            promoted = self._log.made("promote", trial.params, by=by, why=why, found=found)
+            await self._log.write(record, promoted)
+            return shown_version(promoted, now)
+
+    def trials(self) -> dict[str, Any]:
+        """What is being tried."""
+        in_force = self._log.in_force
+        return {
+            "version": self.params.version,
+            "shadow": shown_trial(in_force.shadow, self.params),
+            "canary": shown_trial(in_force.canary, self.params),
+        }
+
+    async def history(self, n: int = MOST_SHOWN) -> dict[str, Any]:
+        """The newest versions and the newest words on trials, newest first: who, why, when, old
+        and new. `complete` is false where the store could not be asked.
+        """
+        found, events, complete = dict(self._log.versions), dict(self._log.events), True
         try:
-            found |= await self._stored(n + 1, self.params.version)
+            version = self.params.version
+            found |= await stored_versions(self._store, GLOBAL_SCOPE, n + 1, version)
+            events = await stored_trials(self._store, n) | events
         except StoreError as error:
             logger.warning("history of the params is what memory holds: %s", error)
             complete = False
-        versions = sorted(found, reverse=True)[:n]
-        shown = [_shown(found[v], self._before(found, v)) for v in versions]
-        return {"versions": shown, "complete": complete}
+        numbers = sorted(found)
+        shown = [
+            shown_version(found[numbers[i]], _before(found, numbers, i, complete, n))
+            for i in reversed(range(len(numbers)))
+        ][:n]
+        trials = [shown_event(events[r]) for r in sorted(events, reverse=True)[:n]]
+        return {"versions": shown, "trials": trials, "complete": complete}
 
     async def _put(
-        self,
-        make: Callable[[Params, int], Params],
-        if_version: int | None,
-        by: str,
-        why: str,
+        self, make: Make, event: Event, if_version: int | None, by: str, why: str
     ) -> dict[str, Any]:
-        if not self.ready:
-            raise NotReady("the log has not been read to its end yet")
-        async with self._lock:
-            await self._newest("nothing was changed")
+        async with self._log.lock:
+            await self._current()
             now = self.params
             if if_version is not None and if_version != now.version:
                 raise ParamsConflict(
                     f"the params are at version {now.version}, not {if_version}", now.version
                 )
-            params = make(now, now.version + 1)
-            record = ParamsRecord(
-                scope=GLOBAL_SCOPE,
-                version=params.version,
-                at_us=self._clock.now_us(),
-                by=by,
-                why=why,
-                params=msgspec.json.encode(params).decode(),
-            )
-            await self._write(record)
-            logger.info("params version %d by %s: %s", record.version, by, why)
-            return _shown(record, now)
+            canary = self.canary
+            if canary is not None and event != "rollback":
+                version = canary.params.version
+                raise TrialConflict(f"a canary of version {version} runs", version)
+            params = make(now, self._log.next_version())
+            ended = [] if canary is None else [self._ended(canary, "end", by, why)]
+            record = self._log.made(event, params, by=by, why=why)
+            await self._log.write(*ended, record)
+            return shown_version(record, now)
 
-    async def _write(self, record: ParamsRecord) -> None:
-        unsure = f"version {record.version} may or may not be in force"
-        try:
-            async with asyncio.timeout(_HELD_S + _LOG_S):
-                await self._producer.publish(PARAMS, [record])
-        except (FeedError, TimeoutError) as error:
-            raise ParamsNotRecorded(f"{unsure}: {error or 'the log is silent'}") from error
-        held = await self._newest(unsure)
-        if held is None or (held.version, held.at_us, held.by, held.params) != (
-            *(record.version, record.at_us, record.by),
-            record.params,
-        ):
-            raise ParamsConflict(
-                f"another change took the place of version {record.version}", self.params.version
-            )
+    def _ended(
+        self, trial: Trial, event: Event, by: str, why: str, found: str = ""
+    ) -> ParamsRecord:
+        more = {"share": trial.share, "tenant": trial.tenant, "found": found}
+        return self._log.made(event, trial.params, by=by, why=why, scope=trial.kind, **more)
 
-    async def _newest(self, otherwise: str) -> ParamsRecord | None:
-        """Read the log itself: what it holds now, taken in."""
-        try:
-            async with asyncio.timeout(_LOG_S):
-                found = await latest(self._kafka, PARAMS)
-        except (FeedError, TimeoutError) as error:
-            raise ParamsNotRecorded(f"{otherwise}: {error or 'the log is silent'}") from error
-        record, _ = found.get(GLOBAL_SCOPE, (None, None))
-        if not isinstance(record, ParamsRecord):
-            return None
-        self._take(record)
-        return record
-
-    def _take(self, record: ParamsRecord) -> None:
-        """As gateways do: only a later version is in force."""
-        if record.version <= self.params.version:
-            return
-        try:
-            params = _decoded(record)
-        except BadParams as error:
-            logger.error("%s; the old stay", error)
-            return
-        self.params = params
-        self._known[record.version] = record
-        while len(self._known) > _MOST_SHOWN:
-            del self._known[min(self._known)]
+    async def _current(self) -> None:
+        """Know what the log holds now; hold the lock."""
+        if not self.ready:
+            raise NotReady("the log has not been read to its end yet")
+        await self._log.refresh(_UNCHANGED)
 
     async def _version(self, wanted: int) -> Params:
         if wanted == 0:
             return Params()
-        record = self._known.get(wanted)
+        record = self._log.versions.get(wanted)
         if record is None:
-            record = (await self._stored(1, wanted)).get(wanted)
+            record = (await stored_versions(self._store, GLOBAL_SCOPE, 1, wanted)).get(wanted)
         if record is None:
             raise NotFound(f"no version {wanted} of the params")
-        return _decoded(record)
-
-    async def _stored(self, n: int, upto: int) -> dict[int, ParamsRecord]:
-        async with await Store.open(self._store) as store:
-            answer = await store.query(_STORED, {"scope": GLOBAL_SCOPE, "upto": upto, "n": n})
-        return {
-            int(version): ParamsRecord(
-                scope=GLOBAL_SCOPE, version=version, at_us=at_us, by=by, why=why, params=params
-            )
-            for version, at_us, by, why, params in answer.rows
-        }
-
-    def _before(self, found: Mapping[int, ParamsRecord], version: int) -> Params | None:
-        if version == 1:
-            return Params()
-        record = found.get(version - 1)
-        try:
-            return None if record is None else _decoded(record)
-        except BadParams:
-            return None
+        return exactly(record)
 
 
-def _decoded(record: ParamsRecord) -> Params:
+def _before(
+    found: Mapping[int, ParamsRecord], numbers: Sequence[int], i: int, complete: bool, n: int
+) -> Params | None:
+    """What was in force before the `i`-th of the versions known; None where that is not known.
+
+    Numbers have gaps: versions that were tried and never put in force.
+    """
+    first = numbers[i] == 1 or (complete and i == 0 and len(numbers) <= n)
+    if first:
+        return Params()
+    if i == 0 or not (complete or numbers[i - 1] == numbers[i] - 1):
+        return None
     try:
-        params = msgspec.json.decode(record.params, type=Params)
-    except msgspec.DecodeError as error:
-        raise BadParams(f"params version {record.version} cannot be used: {error}") from error
-    return msgspec.structs.replace(params, version=record.version)
-
-
-def _shown(record: ParamsRecord, before: Params | None) -> dict[str, Any]:
-    """A version as people see it; `changes` is null where the one before it is not known."""
-    try:
-        changes = None if before is None else differences(before, _decoded(record))
+        return exactly(found[numbers[i - 1]])
     except BadParams:
-        changes = None
-    return {
-        "version": record.version,
-        "at_us": record.at_us,
-        "by": record.by,
-        "why": record.why,
-        "changes": changes,
-    }
+        return None
+
+
+def _within(name: str, value: float, bounds: tuple[float, float]) -> None:
+    low, high = bounds
+    if not low <= value <= high:
+        raise BadParams(
+            f"{name} = {value:g} is out of bounds: {low:g} to {high:g}",
+            path=name,
+            low=low,
+            high=high,
+        )

@@ -252,6 +252,7 @@ class RequestLine:
         record.at_us = self._state.clock.now_us()
         if flying.step is not None:
             self._state.sessions.served(flying.step, record, order.attempts)
+        self._state.trials.compare(record, flying.view, flying.asked, flying.trial_key)
         self._state.journal.decision(record, order.attempts)
         if order.trace is not None:
             order.trace.settled(record)

@@ -7,14 +7,12 @@ anybody's real market and is told apart.
 
 from __future__ import annotations
 
-import tomllib
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
-import msgspec
 from msgspec import Struct
 
 from analytics.reports import moment
@@ -22,10 +20,10 @@ from analytics.store import Store, StoreSettings
 from analytics.whatif import Drives, Imagined, unsupported
 from analytics.whatif_read import MOST_DECISIONS, driven, params_in_force, recorded
 from analytics.whatif_report import Outlook, Promise, WhatIf, report
-from bidding.errors import BadParams
 from bidding.params import Params
 from bidding.params_change import flat, with_changes
 from bidding.request import decode_sla
+from broker.params_file import numbers_in
 from broker.rehearsal.market import PaperTruth
 
 _PAPER_ITEMS: Final = 200
@@ -108,24 +106,8 @@ def changes_in(path: Path, now: Params) -> dict[str, float]:
     BadParams
         It cannot be read, or holds something else than numbers.
     """
-    try:
-        text = path.read_bytes()
-        told = (
-            msgspec.json.decode(text) if text.lstrip()[:1] == b"{" else tomllib.loads(text.decode())
-        )
-    except (OSError, ValueError, msgspec.DecodeError) as error:
-        raise BadParams(f"{path}: {error}") from error
-    stated = dict(_paths(told, ""))
     known = flat(now)
-    return {p: v for p, v in stated.items() if p != "version" and known.get(p) != v}
-
-
-def _paths(told: Any, prefix: str) -> list[tuple[str, float]]:
-    if isinstance(told, dict):
-        return [one for key, below in told.items() for one in _paths(below, f"{prefix}{key}.")]
-    if isinstance(told, bool) or not isinstance(told, int | float):
-        raise BadParams(f"{prefix.rstrip('.')}: {told!r} is not a number", path=prefix.rstrip("."))
-    return [(prefix.rstrip("."), told)]
+    return {p: v for p, v in numbers_in(path).items() if known.get(p) != v}
 
 
 def on_paper(drives: Drives) -> PaperWord | None:

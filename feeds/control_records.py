@@ -5,7 +5,7 @@ One Struct a fact, as `feeds.records` has it of requests.
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from msgspec import Meta, Struct, field
 
@@ -15,7 +15,13 @@ from feeds.records import Int64, TimestampUs, Written
 
 
 class ParamsRecord(Written, tag_field="kind", tag="params/1", kw_only=True):
-    """A version of the live parameters (topic `control.params`, key scope, compacted)."""
+    """A version of the live parameters (topic `control.params`, key scope, compacted).
+
+    Of the scope `global` the newest version is in force. Of the scopes `shadow` and `canary` the
+    newest record says what is tried, until one with another event. Versions and revisions are
+    numbered over all scopes. `share` and `tenant` say whose requests a trial concerns, `until_us`
+    when it ends by itself, and `found`, as JSON, what an end was based on.
+    """
 
     scope: str
     version: Int64
@@ -23,6 +29,12 @@ class ParamsRecord(Written, tag_field="kind", tag="params/1", kw_only=True):
     by: str
     why: str
     params: str
+    revision: Int64 = 0
+    event: Literal["", "set", "shadow", "canary", "promote", "rollback", "end"] = ""
+    share: float = 0.0
+    tenant: str = ""
+    found: str = ""
+    until_us: TimestampUs = 0
 
 
 _Usd = Annotated[float, Meta(ge=0.0, le=1e9)]

@@ -86,6 +86,16 @@ def decision_record(
     )
 
 
+def note_shadow(record: DecisionRecord, version: int, winner: Bid | None) -> None:
+    """Write down what params of `version` would have bought in the decision's place."""
+    record.shadow_version = version
+    if winner is not None:
+        record.shadow_winner = winner.offer
+        record.shadow_cost_nusd = winner.cost_nusd
+        record.shadow_p_good = winner.p_good
+        record.shadow_p_on_time = winner.p_on_time
+
+
 def switch_in(record: DecisionRecord) -> Switch | None:
     """What the auction made of leaving the session's incumbent; None where there was none."""
     return _switches.decode(record.switch) if record.switch else None

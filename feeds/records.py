@@ -148,8 +148,9 @@ class DecisionRecord(Written, tag_field="kind", tag="decision/1", kw_only=True):
     response cache served again: then no auction was held. `verdicts` are those of answers that
     were checked before one was returned (`sla.verify`). `trimmed_*` is what was dropped of a
     conversation that fitted no offer, where the key lets it be shortened. `arm` names the trial of
-    params the request was part of. `shadow_*` is what `shadow_version` of the params would have
-    bought; 0 when none was being tried in the shadow.
+    params the request was part of. `shadow_*` is what other params (`shadow_version`) would have
+    bought on the same view: those tried in the shadow, or, of a request in a canary, those in
+    force. They are empty where that was not computed.
     """
 
     decision_id: str

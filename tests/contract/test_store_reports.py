@@ -18,13 +18,14 @@ from analytics.migrate import migrate
 from analytics.reports import export, list_reports, run
 from analytics.seasons import season_cells
 from analytics.store import Store, StoreSettings
-from bidding.decision import Switch
+from bidding.decision import Bid, Switch
 from bidding.market import PriceList
 from bidding.outcome import FailureClass
 from broker.embedded.store import ChdbServer
 from feeds.clock import ManualClock
 from feeds.codec import Record
 from feeds.control_records import ParamsRecord
+from feeds.flight import note_shadow
 from feeds.market_records import PriceRecord, SeasonRecord, SourceRecord, StatusRecord, ViewRecord
 from feeds.records import DeadRecord, DecisionRecord, VerdictRecord
 from feeds.topics import (
@@ -69,6 +70,9 @@ def _decision(i: int) -> DecisionRecord:
             gain_nusd=1e6 if moved else None,
         )
         made.switch = msgspec.json.encode(switch).decode()
+    if i % 3 == 1 and made.winner is not None:
+        other = made.ranked[i % 2]
+        note_shadow(made, 9, Bid(other.offer, 0, other.score_nusd, 5e8, 0.5, 0.25))
     if i % 7 == 0 and made.delivered_offer:
         made.verdicts = [
             VerdictRecord(1, "p9/m9", "m9", "regex", 0.0, 0.2, 1_000),
@@ -494,3 +498,18 @@ async def test_reports_as_files(store: Store) -> None:
 
 def _hour(at_us: int) -> int:
     return datetime.fromtimestamp(at_us / 1e6, UTC).hour
+
+
+async def test_what_the_shadow_would_have_bought(store: Store) -> None:
+    found = await rows(store, "shadow_diff")
+    compared = [d for d in DECISIONS_MADE if d.shadow_winner is not None]
+    assert sum(r["compared"] for r in found) == len(compared) > 0
+    assert {r["shadow_version"] for r in found} == {9}
+    for row in found:
+        mine = [d for d in compared if d.sla_class == row["sla_class"]]
+        moved = [d for d in mine if d.shadow_winner != d.winner]
+        assert row["other_winner_share"] == pytest.approx(len(moved) / len(mine), abs=1e-4)
+        assert (row["shadow_usd_per_1000"], row["shadow_good_share"]) == (500.0, 0.5)
+        p_good = sum(d.ranked[0].p_good for d in mine) / len(mine)
+        assert row["good_share"] == pytest.approx(p_good, abs=1e-4)
+    assert not await rows(store, "shadow_diff", version=8)

@@ -1,8 +1,8 @@
 """After a failed attempt: the next runner-up, the same offer again, or stop.
 
 The best-ranked offer that is not full, not asking to be left alone, and in good standing: its
-last attempt did not fail. An offer in bad standing is tried only as far as a budget goes that
-grows by a tenth of an attempt a request, and while a call to it is out the others are asked
+last attempt did not fail. An offer in bad standing is tried only as far as a budget goes of a
+tenth of an attempt a request, over a sliding window, and while a call to it is out others are asked
 first: one call finds out whether it is well again, not every one that comes meanwhile. So
 fallback to a healthy seller is never starved, however many requests fail over at once, while
 with every seller down attempts fall to 1.1 a request (a budget that counted every retry alike
@@ -157,42 +157,6 @@ _PASSING = {
     FailureClass.MALFORMED,
     FailureClass.TRUNCATED,
 }
-
-
-class Budget:
-    """A share of attempts per request, saved up to `burst`.
-
-    Spending is not refused at the moment of a failure but counted, and `allows` looks at the
-    balance: many requests that fail at once may overdraw it together, and pay it off.
-
-    Examples
-    --------
-    >>> budget = Budget(share=0.1, burst=1.0)
-    >>> budget.allows(), budget.spend(), budget.allows()
-    (True, None, False)
-    """
-
-    __slots__ = ("_balance", "_burst", "_debt", "_share")
-
-    def __init__(self, share: float, burst: float) -> None:
-        self._share = share
-        self._burst = burst
-        self._debt = -2.0 * burst
-        self._balance = burst
-
-    @property
-    def balance(self) -> float:
-        return self._balance
-
-    def earn(self) -> None:
-        """A request has come."""
-        self._balance = min(self._balance + self._share, self._burst)
-
-    def allows(self) -> bool:
-        return self._balance >= 1.0 - 1e-9
-
-    def spend(self) -> None:
-        self._balance = max(self._balance - 1.0, self._debt)
 
 
 class Standings:

@@ -9,11 +9,16 @@ used up is kept for calls under way: the offer is not to be asked at all, before
 
 Pure: times are seconds on one clock, any clock. State of one process; the seller's word corrects
 it with every answer, however many processes share the quota.
+
+An answer's word is of when its call was *sent*: calls sent later are taken off it, those sent
+before (however long their answers still run) are in it already; and a word about a window that has
+started anew meanwhile, since it came late, says nothing.
 """
 
 from __future__ import annotations
 
 import math
+from collections import deque
 from typing import Final
 
 from msgspec import Struct
@@ -22,6 +27,10 @@ _PACE_S: Final = 2.0
 """Over how long our own pace of use is measured."""
 _KEPT_SHARE: Final = 0.05
 """Of a window, kept for what other processes have under way, and for answers that come late."""
+_MOST_REMEMBERED: Final = 10_000
+"""Calls remembered to take off an older word."""
+_SAME_WINDOW_SHARE: Final = 0.5
+"""Words whose resets differ by less than this share of the time left are of one window."""
 _RISE: Final = 0.5
 """How far what is left may rise within a window: answers overtake each other, and an old one says
 more is left than there is."""
@@ -40,7 +49,7 @@ class Told(Struct, frozen=True, kw_only=True):
 class Window:
     """One quota of one offer: requests, or tokens."""
 
-    __slots__ = ("_left", "_limit", "_pace", "_paced_at_s", "_reset_at_s", "known")
+    __slots__ = ("_left", "_limit", "_pace", "_paced_at_s", "_reset_at_s", "_uses", "known")
 
     def __init__(self) -> None:
         self.known = False
@@ -49,26 +58,41 @@ class Window:
         self._reset_at_s = 0.0
         self._pace = 0.0
         self._paced_at_s = 0.0
+        self._uses: deque[tuple[float, float]] = deque(maxlen=_MOST_REMEMBERED)
 
-    def told(self, told: Told, n_out: float, now_s: float) -> None:
-        """Take in what an answer says; `n_out` of ours are under way and may not be in it."""
+    def told(self, told: Told, sent_at_s: float, now_s: float) -> None:
+        """Take in what the answer to a call that was sent at `sent_at_s` says."""
         if told.left is None:
             return
-        left = told.left - n_out
+        reset_at_s = sent_at_s + (_UNTOLD_RESET_S if told.reset_s is None else told.reset_s)
+        if self.known and now_s < self._reset_at_s:
+            late_s = self._reset_at_s - reset_at_s
+            if late_s > _SAME_WINDOW_SHARE * (self._reset_at_s - sent_at_s):
+                return
+        left = told.left - self._used_since(sent_at_s)
         if self.known and now_s < self._reset_at_s and left > self._left:
             left = self._left + _RISE * (left - self._left)
         self.known = True
         self._left = left
         if told.limit is not None:
             self._limit = told.limit
-        self._reset_at_s = now_s + (_UNTOLD_RESET_S if told.reset_s is None else told.reset_s)
+        self._reset_at_s = reset_at_s
 
     def used(self, amount: float, now_s: float) -> None:
         """A call goes out that will use so much."""
         self._pace = self._pace_at(now_s) + amount / _PACE_S
         self._paced_at_s = now_s
+        self._uses.append((now_s, amount))
         if self.known and now_s < self._reset_at_s:
             self._left -= amount
+
+    def _used_since(self, sent_at_s: float) -> float:
+        used = 0.0
+        for at_s, amount in reversed(self._uses):
+            if at_s <= sent_at_s:
+                break
+            used += amount
+        return used
 
     def left(self, now_s: float) -> float:
         """What is left; all of it once the window has started anew."""

@@ -51,7 +51,7 @@ class Attempt:
         clock: Clock,
         may_reconnect: Callable[[], bool],
         on_end: Callable[[AttemptRecord], None],
-        on_headers: Callable[[str, Mapping[str, str]], None],
+        on_headers: Callable[[str, Mapping[str, str], float], None],
     ) -> None:
         self.order = order
         self.seat = seat
@@ -203,7 +203,8 @@ class Attempt:
         except AttemptFailed as error:
             self._fail(Failed(failure=error.failure, reason=error.reason))
             return
-        self._on_headers(self.seat.offer.id, self._reply.headers)
+        took_s = (self._clock.monotonic_ns() - self._sent_ns) * 1e-9
+        self._on_headers(self.seat.offer.id, self._reply.headers, took_s)
         if 200 <= self._reply.status < 300 and self._reply.status != 204:
             self._choose_reader(self._reply)
         else:

@@ -63,7 +63,8 @@ class Dispatcher:
     on_sent : callable
         Takes the offer's id, and the tokens it will about use, as each call goes out.
     on_headers : callable
-        Takes the offer's id and the headers of each answer, good or bad.
+        Takes the offer's id, the headers of each answer, good or bad, and how many seconds after
+        its call they came.
     """
 
     def __init__(
@@ -77,7 +78,7 @@ class Dispatcher:
         rng: random.Random,
         on_attempt: Callable[[AttemptRecord], None],
         on_sent: Callable[[str, float], None] = lambda _o, _n: None,
-        on_headers: Callable[[str, Mapping[str, str]], None] = lambda _o, _h: None,
+        on_headers: Callable[[str, Mapping[str, str], float], None] = lambda _o, _h, _s: None,
     ) -> None:
         self._upstream = upstream
         # Numbers in order take a tenth of the room that random ones do, in a history of millions.
@@ -125,7 +126,7 @@ class Dispatcher:
             if isinstance(step, Stop):
                 raise _defeat(ended, last, step)
             if step.delay_ms:
-                self.sellers.same_offer.spend()
+                self.sellers.retry()
                 await asyncio.sleep(step.delay_ms * 1e-3)
             attempt, last = await self._attempt(order, seats, step.place, ended, whole=whole)
             if last is None:
@@ -150,8 +151,7 @@ class Dispatcher:
 
         def second() -> Attempt | None:
             step = sellers.next_step(order, seats, ended, {first.seat.offer.id})
-            if isinstance(step, Try) and not step.delay_ms and sellers.hedges.allows():
-                sellers.hedges.spend()
+            if isinstance(step, Try) and not step.delay_ms and sellers.hedge():
                 return self._begin(order, seats, step.place, ended, whole=whole, hedge=True)
             return None
 
@@ -175,10 +175,12 @@ class Dispatcher:
         """Take a place at a seller. A `patient` attempt will be hedged rather than given up."""
         seat = seats[place]
         stream = self._streams(order, seat)
+        tried = {offer for offer, _ in ended}
+        falling_back = bool(tried) and seat.offer.id not in tried
         waits = waits_for(
             self.sellers, order, seats, place, ended, stream=stream, whole=whole, patient=patient
         )
-        n_inflight = self.sellers.take(seat)
+        n_inflight = self.sellers.take(seat, falling_back=falling_back)
         self._on_sent(seat.offer.id, order.input_tokens + order.output_tokens)
         return Attempt(
             order,

@@ -158,10 +158,13 @@ class LiveMarket:
         if self.overlay.sent(offer, n_tokens, self._now_s()):
             self.refresh()
 
-    def heard(self, offer: str, headers: Mapping[str, str]) -> None:
-        """The headers of an answer of `offer`, which may tell what is left of a quota."""
+    def heard(self, offer: str, headers: Mapping[str, str], took_s: float = 0.0) -> None:
+        """The headers of an answer of `offer`, which may tell what is left of a quota; they came
+        `took_s` after their call was sent.
+        """
         left = quota_left(headers, self._provider_of[offer], self._clock.now_us() * 1e-6)
-        if left is not None and self.overlay.told(offer, left, self._now_s()):
+        now_s = self._now_s()
+        if left is not None and self.overlay.told(offer, left, now_s - took_s, now_s):
             self.refresh()
 
     def ended(

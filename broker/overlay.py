@@ -79,10 +79,11 @@ class Overlay:
             or self._by_provider.circuits[provider].is_open
         )
 
-    def told(self, offer: str, left: QuotaLeft, now_s: float) -> bool:
-        """Note what an answer's headers say of a quota; whether what is blocked has changed."""
-        others = float(self.n_inflight[self._offers.row_of[offer]]) - 1.0
-        return self.quotas.told(offer, left, max(others, 0.0), now_s)
+    def told(self, offer: str, left: QuotaLeft, sent_at_s: float, now_s: float) -> bool:
+        """Note what the headers of the answer to a call sent then say of a quota; whether what is
+        blocked has changed.
+        """
+        return self.quotas.told(offer, left, sent_at_s, now_s)
 
     def ended(
         self,

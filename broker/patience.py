@@ -85,7 +85,7 @@ def hedge_ms(
     sellers: Sellers, order: Order, seats: Sequence[Seat], place: int, ended: Ended
 ) -> float | None:
     """After how much silence of `seats[place]` the next best is asked as well; None: never."""
-    if not (sellers.settings.hedge and order.hedge and sellers.hedges.allows()):
+    if not (sellers.settings.hedge and order.hedge and sellers.may_hedge()):
         return None
     own = sellers.forecast(seats[place].offer.id)
     other = sellers.runner_ups_forecast(seats, place, ended)

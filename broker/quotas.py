@@ -20,21 +20,17 @@ class Quotas:
         self._tokens_each: dict[int, float] = {}
         self._spent: set[int] = set()
 
-    def told(self, offer: str, left: QuotaLeft, n_out: float, now_s: float) -> bool:
-        """An answer's headers; whether what may be asked has changed.
-
-        `n_out` of our calls are under way there beside the one answered.
-        """
+    def told(self, offer: str, left: QuotaLeft, sent_at_s: float, now_s: float) -> bool:
+        """The headers of the answer to a call sent then; whether what may be asked has changed."""
         row = self._offers.row_of[offer]
         if left.requests_left is not None:
             told = Told(
                 limit=left.requests_limit, left=left.requests_left, reset_s=left.requests_reset_s
             )
-            self._requests.setdefault(row, Window()).told(told, n_out, now_s)
+            self._requests.setdefault(row, Window()).told(told, sent_at_s, now_s)
         if left.tokens_left is not None:
             told = Told(limit=left.tokens_limit, left=left.tokens_left, reset_s=left.tokens_reset_s)
-            each = self._tokens_each.get(row, 0.0)
-            self._tokens.setdefault(row, Window()).told(told, n_out * each, now_s)
+            self._tokens.setdefault(row, Window()).told(told, sent_at_s, now_s)
         return self._changed(row, now_s)
 
     def sent(self, offer: str, n_tokens: float, now_s: float) -> bool:

@@ -11,8 +11,9 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Sequence
 
-from bidding.fallback import Budget, Candidate, Standings, Stop, StopReason, Try, next_step
+from bidding.fallback import Candidate, Standings, Stop, StopReason, Try, next_step
 from bidding.outcome import FailureClass
+from bidding.retry_budget import Budget
 from bidding.waiting import Forecast
 from broker.dispatch_settings import DispatchSettings
 from broker.order import Order
@@ -51,9 +52,8 @@ class Sellers:
         self._busy_until_ns: dict[str, int] = {}
         self._standings = Standings()
         s = settings
-        self.failing = Budget(s.failing_share, s.failing_burst)
-        self.same_offer = Budget(s.same_offer_share, s.same_offer_burst)
-        self.hedges = Budget(s.hedge_share, s.hedge_burst)
+        self._retries = Budget(s.retry_share, s.retry_floor, s.budget_window_s)
+        self._hedges = Budget(s.hedge_share, s.hedge_floor, s.budget_window_s)
 
     @property
     def n_inflight(self) -> int:
@@ -62,8 +62,9 @@ class Sellers:
 
     def earn(self) -> None:
         """A request has come: each budget grows by its share of an attempt."""
-        for budget in (self.failing, self.same_offer, self.hedges):
-            budget.earn()
+        now_s = self.clock.monotonic_ns() * 1e-9
+        self._retries.earn(now_s)
+        self._hedges.earn(now_s)
 
     def next_step(
         self, order: Order, seats: Sequence[Seat], ended: Ended, waiting: set[str]
@@ -72,12 +73,13 @@ class Sellers:
         if ended and order.source == "probe":
             return Stop(StopReason.SPENT)
         now_ns = self.clock.monotonic_ns()
+        may_retry = self._retries.allows(now_ns * 1e-9)
         return next_step(
             [self._candidate(seat, now_ns) for seat in seats],
             ended,
             remaining_ms=(order.deadline_ns - now_ns) * 1e-6,
-            budget_allows=self.failing.allows(),
-            same_offer_allows=self.same_offer.allows(),
+            budget_allows=may_retry,
+            same_offer_allows=may_retry,
             rules=self.settings.wait,
             jitter=self._rng.random(),
             waiting=waiting,
@@ -117,8 +119,14 @@ class Sellers:
         n_out = self._offer_inflight.get(offer, 0)
         return Candidate(offer, self._standings.good(offer), full, busy_ms, n_out)
 
-    def take(self, seat: Seat) -> int:
-        """A call goes out to `seat`; how many were out to its offer before."""
+    def take(self, seat: Seat, *, falling_back: bool) -> int:
+        """A call goes out to `seat`; how many were out to its offer before.
+
+        Falling back to a seller whose own last attempt failed is a retry, and counted here, as it
+        goes out: many requests that fail at once cannot overdraw the budget together.
+        """
+        if falling_back and not self._standings.good(seat.offer.id):
+            self.retry()
         offer, provider = seat.offer.id, seat.provider.id
         n_inflight = self._offer_inflight.get(offer, 0)
         self._offer_inflight[offer] = n_inflight + 1
@@ -127,9 +135,25 @@ class Sellers:
 
     def may_reconnect(self) -> bool:
         """Whether a call whose idle connection proved dead may be sent again; counts it."""
-        allowed = self.same_offer.allows()
+        return self._spent(self._retries)
+
+    def may_hedge(self) -> bool:
+        """Whether one more hedge may go out."""
+        return self._hedges.allows(self.clock.monotonic_ns() * 1e-9)
+
+    def hedge(self) -> bool:
+        """Whether one more hedge goes out; counts it."""
+        return self._spent(self._hedges)
+
+    def retry(self) -> None:
+        """The same offer is about to be asked again, as `next_step` has allowed."""
+        self._retries.spend(self.clock.monotonic_ns() * 1e-9)
+
+    def _spent(self, budget: Budget) -> bool:
+        now_s = self.clock.monotonic_ns() * 1e-9
+        allowed = budget.allows(now_s)
         if allowed:
-            self.same_offer.spend()
+            budget.spend(now_s)
         return allowed
 
     def ended(self, record: AttemptRecord) -> None:
@@ -137,10 +161,7 @@ class Sellers:
         offer, provider = record.offer, record.provider
         _less(self._offer_inflight, offer)
         _less(self._provider_inflight, provider)
-        was_bad = not self._standings.good(offer)
         self._standings.note(offer, record.failure)
-        if record.n > 1 and not self._standings.good(offer) and was_bad:
-            self.failing.spend()
         if record.retry_after_s:
             wait_s = min(record.retry_after_s, self.settings.max_busy_s)
             self._busy_until_ns[offer] = self.clock.monotonic_ns() + round(wait_s * 1e9)

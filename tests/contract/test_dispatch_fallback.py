@@ -305,11 +305,11 @@ async def test_a_seller_that_hangs_does_not_hide_behind_the_hedge() -> None:
 
 async def test_without_hedges_left_a_silent_seller_is_given_up_in_time() -> None:
     hung = ScriptedSeller(hangs)
-    async with market(hung, good(), ttft_ms=60.0, hedge_share=0.0, hedge_burst=1.0) as m:
+    async with market(hung, good(), ttft_ms=60.0, hedge_share=0.0, hedge_floor=1.0) as m:
         order = m.order(latency_ms=400.0, hedge=True, output_tokens=1.0)
         run = asyncio.create_task(m.dispatcher.run(order))
         await hung.asked.wait()
-        m.dispatcher.sellers.hedges.spend()
+        assert m.dispatcher.sellers.hedge()
         begun = time.monotonic()
         await run
         assert time.monotonic() - begun < 0.6

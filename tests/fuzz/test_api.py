@@ -21,6 +21,7 @@ from schemathesis import GenerationMode
 from broker.gateway import ROUTES
 from broker.openapi import BODIES, document
 from tests.fakes.rig_thread import rig_on_thread
+from tests.fuzz.json_values import JSON, changed, places
 
 SELLERS = ("groq", "novita", "openai")
 MODELS = ("llama-3-8b", "text-embedding-3-small")
@@ -128,42 +129,6 @@ def test_bodies_drawn_from_the_document(api: Api, path: str, mode: GenerationMod
     hold()
 
 
-JSON = st.recursive(
-    st.none()
-    | st.booleans()
-    | st.integers()
-    | st.floats()
-    | st.text(max_size=20)
-    | st.sampled_from([-1, 2**63, 2**64, 10**400, 1e308, "", "\x00", "dec_", "../../etc/passwd"]),
-    lambda below: (
-        st.lists(below, max_size=4) | st.dictionaries(st.text(max_size=8), below, max_size=4)
-    ),
-    max_leaves=8,
-)
-
-
-def _places(value: Any, at: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
-    """Every place in a JSON value."""
-    yield at
-    for key, below in (
-        value.items()
-        if isinstance(value, dict)
-        else enumerate(value)
-        if isinstance(value, list)
-        else ()
-    ):
-        yield from _places(below, (*at, key))
-
-
-def _with(value: Any, at: tuple[Any, ...], new: Any) -> Any:
-    """`value` with `new` at a place."""
-    if not at:
-        return new
-    changed = dict(value) if isinstance(value, dict) else list(value)
-    changed[at[0]] = _with(value[at[0]], at[1:], new)
-    return changed
-
-
 @pytest.mark.parametrize("path", GOOD)
 def test_good_bodies_broken_anywhere(api: Api, path: str) -> None:
     good = GOOD[path]
@@ -171,12 +136,12 @@ def test_good_bodies_broken_anywhere(api: Api, path: str) -> None:
     @seed(11)
     @QUICKLY
     @given(
-        at=st.sampled_from(list(_places(good))),
+        at=st.sampled_from(list(places(good))),
         new=JSON,
         added=st.dictionaries(st.text(max_size=8), JSON, max_size=1),
     )
     def hold(at: tuple[Any, ...], new: Any, added: dict[str, Any]) -> None:
-        body = _with(good, at, new)
+        body = changed(good, at, new)
         if isinstance(body, dict):
             body = {**body, **added}
         _judge(path, api.post(path, json.dumps(body).encode()))

@@ -7,8 +7,9 @@ import math
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bidding.fallback import Budget, Candidate, Standings, Stop, StopReason, Try, next_step
+from bidding.fallback import Candidate, Standings, Stop, StopReason, Try, next_step
 from bidding.outcome import FailureClass, tries_next_offer
+from bidding.retry_budget import Budget
 from bidding.waiting import (
     Aim,
     Forecast,
@@ -164,16 +165,34 @@ def test_steps(
         assert skipped or (not better.good_standing and (not budget or one_is_out))
 
 
-@given(st.lists(st.booleans(), min_size=1, max_size=400))
-def test_a_budget_is_never_exceeded_beyond_its_savings(wants: list[bool]) -> None:
-    budget = Budget(share=0.1, burst=10.0)
-    spent = 0
-    for want in wants:
-        budget.earn()
-        if want and budget.allows():
-            budget.spend()
-            spent += 1
-    assert spent <= 0.1 * len(wants) + 10.0
+@given(
+    st.lists(st.tuples(st.floats(0.0, 3.0), st.sampled_from("rrrrw")), min_size=1, max_size=400),
+    st.floats(0.01, 0.5),
+    st.floats(1.0, 5.0),
+)
+def test_a_sliding_window_never_has_more_than_its_share(
+    events: list[tuple[float, str]], share: float, floor: float
+) -> None:
+    window_s = 10.0
+    budget = Budget(share, floor, window_s)
+    now_s, requests, spent = 1000.0, [], []
+    for gap_s, what in events:
+        # Times to the eighth of a second, so that those at a border are exactly at it.
+        now_s += round(gap_s * gap_s * 8.0) / 8.0
+        if what == "r":
+            budget.earn(now_s)
+            requests.append(now_s)
+            continue
+        n_requests = sum(t > now_s - window_s for t in requests)
+        n_old = sum(t > now_s - 0.95 * window_s for t in requests)
+        n_spent = sum(t > now_s - window_s for t in spent)
+        if budget.allows(now_s):
+            budget.spend(now_s)
+            spent.append(now_s)
+            assert n_spent + 1 <= share * n_requests + floor + 1e-6
+        else:
+            # Nor is it refused where requests of nineteen twentieths of the window would pay.
+            assert n_spent + 1 > share * n_old + floor
 
 
 def test_standing_follows_the_last_attempt_that_taught_something() -> None:

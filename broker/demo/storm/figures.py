@@ -16,8 +16,8 @@ MOST_PROBES_LOST: Final = 3
 MOST_ATTEMPTS: Final = 1.1
 LEAVES_WITHIN_MS: Final = 100.0
 MOST_HEDGED: Final = 0.05
-BUDGET_BURST: Final = 10
-"""What the budgets of failing offers may have saved up (`DispatchSettings.failing_burst`)."""
+BUDGET_FLOOR: Final = 3
+"""Retries that need no requests in their window (`DispatchSettings.retry_floor`)."""
 
 
 class BreakFigures(Struct, kw_only=True):
@@ -111,7 +111,7 @@ def summed(figures: StormFigures, p99_ms: float) -> StormFigures:
         figures.broken.append(f"{figures.attempts_per_request} attempts a request over the storm")
     if figures.hedges_lost_share > MOST_HEDGED:
         figures.broken.append(f"{figures.hedges_lost_share:.1%} of requests were hedged in vain")
-    most = figures.all_down_requests * MOST_ATTEMPTS + BUDGET_BURST
+    most = figures.all_down_requests * MOST_ATTEMPTS + BUDGET_FLOOR
     if figures.all_down_attempts > most:
         figures.broken.append(
             f"{figures.all_down_attempts} attempts for {figures.all_down_requests} requests while "

@@ -30,6 +30,10 @@ from broker.providers.base import WireCall
 Bytes = Annotated[int, Meta(ge=1024)]
 
 
+_LATE = 1.1
+"""A timeout that comes later than this many times its length says that the loop was not running."""
+
+
 class UpstreamSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Bounds of the client to sellers."""
 
@@ -210,12 +214,29 @@ class Upstream:
             raise AttemptFailed(FailureClass.CONNECT, "not the provider's origin")
         call.headers["Accept-Encoding"] = "identity"
         try:
-            response = await self._session.request(
-                call.method, url, data=call.body, headers=call.headers, allow_redirects=False
-            )
+            response = await self._answered(self._session, call, url)
         except (aiohttp.ClientError, OSError, ssl.SSLError) as error:
             raise failure_from(error, answered=False) from error
         return HttpReply(response, self._settings.max_body_bytes)
+
+    async def _answered(
+        self, session: aiohttp.ClientSession, call: WireCall, url: URL
+    ) -> aiohttp.ClientResponse:
+        """The answer's headers. A connection that timed out while this very process stood still is
+        made once more: the seller may have accepted in time, and nothing has been sent to it.
+        """
+        loop = asyncio.get_running_loop()
+        begun_s = loop.time()
+        try:
+            return await session.request(
+                call.method, url, data=call.body, headers=call.headers, allow_redirects=False
+            )
+        except aiohttp.ConnectionTimeoutError:
+            if loop.time() - begun_s < _LATE * self._settings.connect_timeout_s:
+                raise
+        return await session.request(
+            call.method, url, data=call.body, headers=call.headers, allow_redirects=False
+        )
 
 
 @lru_cache(maxsize=4096)

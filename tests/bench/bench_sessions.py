@@ -11,12 +11,14 @@ import numpy as np
 
 from broker.prefixes import prefixes_of
 from broker.sessions import Sessions
-from broker.shared_state import SharedState
+from broker.shared_state import SharedState, StateSettings
+from broker.state_redis import RedisState
 from broker.state_sqlite import SqliteState
 from broker.wire.neutral import Message, Text
 from feeds.clock import SystemClock
 from feeds.records import DecisionRecord
 from tests.fakes import facts
+from tests.fakes.redis_server import has_redis, redis_server
 
 _TURN = "The train leaves at 9:40 and covers 180 km in 2.5 hours. " * 35
 _N_TURNS = 24
@@ -24,7 +26,9 @@ _ROUNDS = 400
 
 
 def figures() -> dict[str, float]:
-    """Medians, µs: a conversation of 24 turns of 2 KB, found here and at the shared state."""
+    """Medians, µs: a conversation of 24 turns of 2 KB, found here and at the shared state (SQLite,
+    and a Redis on this machine where there is one).
+    """
     return asyncio.run(_figures())
 
 
@@ -47,6 +51,15 @@ async def _figures() -> dict[str, float]:
             "session_hash_50kb_p50_us": _median_of([_timed_hash(messages) for _ in range(_ROUNDS)]),
         }
         await shared.close()
+        if has_redis():
+            async with redis_server(Path(folder)) as url:
+                redis = RedisState(StateSettings(kind="redis", url=url))
+                await redis.start()
+                known = Sessions(redis, {}, SystemClock())
+                known.served(await known.step_of(messages[:-2], key_id="k", name=None), _served())
+                await known.close()
+                found["session_redis_p50_us"] = await _median(redis, messages, None)
+                await redis.close()
     return found
 
 

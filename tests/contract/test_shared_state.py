@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import shutil
-import socket
 from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
 from pathlib import Path
 
 import pytest
@@ -14,6 +13,7 @@ import pytest_asyncio
 from broker.shared_state import Cap, SharedState, StateSettings, StateUnavailable, Take, Wanted
 from broker.state_redis import RedisState
 from broker.state_sqlite import SqliteState
+from tests.fakes.redis_server import has_redis, redis_server
 
 MINUTE_US = 60_000_000
 CAP = Cap("k|day 2026-01-01", 1_000)
@@ -24,38 +24,20 @@ async def workers(
     request: pytest.FixtureRequest, tmp_path: Path
 ) -> AsyncIterator[tuple[SharedState, SharedState]]:
     """The same state as two processes would see it."""
-    server: asyncio.subprocess.Process | None = None
     both: tuple[SharedState, SharedState]
-    if request.param == "sqlite":
-        both = (SqliteState(tmp_path / "s.sqlite"), SqliteState(tmp_path / "s.sqlite"))
-    else:
-        if shutil.which("redis-server") is None:
-            pytest.skip("no redis-server on this machine: the Redis backend is not tested here")
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            port = probe.getsockname()[1]
-        server = await asyncio.create_subprocess_exec(
-            *("redis-server", "--port", str(port), "--bind", "127.0.0.1"),
-            *("--save", "", "--dir", str(tmp_path), "--loglevel", "warning"),
-        )
-        settings = StateSettings(kind="redis", url=f"redis://127.0.0.1:{port}/0")
-        for _ in range(200):
-            try:
-                _, writer = await asyncio.open_connection("127.0.0.1", port)
-                writer.close()
-                await writer.wait_closed()
-                break
-            except OSError:
-                await asyncio.sleep(0.02)
-        both = (RedisState(settings), RedisState(settings))
-    for state in both:
-        await state.start()
-    yield both
-    for state in both:
-        await state.close()
-    if server is not None:
-        server.terminate()
-        await server.wait()
+    async with AsyncExitStack() as stack:
+        if request.param == "sqlite":
+            both = (SqliteState(tmp_path / "s.sqlite"), SqliteState(tmp_path / "s.sqlite"))
+        else:
+            if not has_redis():
+                pytest.skip("no redis-server on this machine: the Redis backend is not tested here")
+            url = await stack.enter_async_context(redis_server(tmp_path))
+            settings = StateSettings(kind="redis", url=url)
+            both = (RedisState(settings), RedisState(settings))
+        for state in both:
+            await state.start()
+            stack.push_async_callback(state.close)
+        yield both
 
 
 def wanted(name: str, likely: int, *, worst: int | None = None, now_us: int = 0) -> Wanted:

@@ -71,6 +71,10 @@ async def answer_errors(request: web.Request, handler: Handler) -> web.StreamRes
         return response
     except MarketError as error:
         response = error_response(error, request.path)
+        if isinstance(error.__cause__, web.RequestPayloadError):
+            # aiohttp closes after a body it could not inflate; a client not told so would send its
+            # next request into the closing connection.
+            response.force_close()
         status = response.status
         return response
     except web.HTTPRequestEntityTooLarge:

@@ -27,6 +27,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
 )
 
 from broker.auth import new_key
+from broker.config import GatewaySettings
 from feeds.control_records import KeyPolicy
 from feeds.otlp import JSON as OTLP_JSON
 from feeds.otlp import PROTOBUF
@@ -105,7 +106,11 @@ class Intake:
         response = self._http.post(self.url + path, data=body, headers=headers, timeout=30)
         told = (path, body[:400], response.status_code, response.text[:400])
         assert response.status_code < 500, told
-        if response.status_code >= 400:
+        if response.status_code == 400 and response.headers["content-type"].startswith("text/"):
+            # A body that came with its head and cannot be inflated: aiohttp's parser says so
+            # before there is a request that we could answer.
+            assert headers.get("content-encoding") in ("gzip", "deflate", "zstd"), told
+        elif response.status_code >= 400:
             error = response.json()["error"]
             assert isinstance(error["message"], str), told
             assert {"type", "code", "param"} <= error.keys(), told
@@ -115,7 +120,9 @@ class Intake:
 @pytest.fixture(scope="module")
 def intake(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Intake]:
     folder = tmp_path_factory.mktemp("intake")
-    with rig_on_thread(folder, providers=("groq",), time_scale=0.001) as market:
+    # A stream that never ends as its encoding has it is waited for as long as any body.
+    soon = {"gateway": GatewaySettings(body_timeout_s=0.3)}
+    with rig_on_thread(folder, providers=("groq",), time_scale=0.001, settings=soon) as market:
         keys = market.gateway.market.keys
         policy = KeyPolicy(source="acme-eu", trust=0.4)
         source, held = new_key("acme", ("telemetry",), at_us=1, by="t", policy=policy)
@@ -177,7 +184,8 @@ def test_telemetry_of_any_bytes(intake: Intake) -> None:
     def hold(pieces: list[bytes], encoding: str, honest: bool) -> None:
         body = b"\n".join(pieces)
         sent = gzip.compress(body) if encoding == "gzip" and honest else body
-        headers = {"content_encoding": encoding} if encoding else {}
+        # Each on a connection of its own: aiohttp closes after a body that it could not inflate.
+        headers = {"content_encoding": encoding, "connection": "close"} if encoding else {}
         response = intake.push("/v1/telemetry", sent, **headers)
         if not encoding or sent is not body:
             _counted(response, _n_lines(body))

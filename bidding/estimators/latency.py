@@ -185,7 +185,8 @@ class LatencyEstimator:
         whole = seen.whole_log_ms[at]
         split = np.isfinite(whole)
         if split.any():
-            ms = np.exp(expected[:, split])
+            # An offer's slopes may point anywhere; far from what it was asked, so may their sum.
+            ms = np.exp(np.clip(expected[:, split], MIN_LOG_MS, _MAX_LOG_MS))
             ratio = whole[split] - np.log(ms[TTFT] + ms[TPOT] * seen.further_tokens[at][split])
             log_ms[:, split] = expected[:, split] + ratio
             weight[:, split] = 0.5 * seen.trust[at][split]

@@ -18,7 +18,9 @@ from bidding.outcome import IS_CENSORED, OutcomeBatch
 
 MAX_MS: Final = 1e7
 """Nearly three hours: longer than any call; beyond it, a figure is an error."""
-MIN_LOG_MS: Final = math.log(0.01)
+_MIN_MS: Final = 0.01
+"""Below it a figure is rounding; of the least that a float holds, even the logarithm fails."""
+MIN_LOG_MS: Final = math.log(_MIN_MS)
 _MAX_TOKENS: Final = 1e8
 
 
@@ -66,7 +68,7 @@ def observe(batch: OutcomeBatch) -> Observations:
     first_ms = np.where(first_waited, wait, np.where(has_first, ttft, 1.0))
     whole = ok & np.isnan(batch.ttft_ms) & np.isfinite(total)
 
-    log_ms = np.maximum(np.log(np.stack([np.maximum(first_ms, 1e-3), per_token])), MIN_LOG_MS)
+    log_ms = np.log(np.maximum(np.stack([first_ms, per_token]), _MIN_MS))
     seen = np.stack([first_waited | (has_first & (ok | late)), has_rest])
     return Observations(
         log_ms=log_ms,

@@ -80,6 +80,9 @@ class LatencyParams(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
         float,
         number(0, 0.1, "share/call", "how far a missed promise moves the levels of all offers"),
     ] = 0.01
+    level_gain: Annotated[
+        float, number(0, 2, "share/share", "most that the levels move per mean miss; swings at 2")
+    ] = 1.5
     level_window_n: Annotated[
         float, number(1, 1e6, "calls", "promises over which the levels are levelled out")
     ] = 500.0

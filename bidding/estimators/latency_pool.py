@@ -171,6 +171,10 @@ def _kept_by_group(promises: Floats, group: Ints, params: LatencyParams) -> tupl
 def _levelled(cdf: Floats, promises: Floats, params: LatencyParams) -> Floats:
     """`cdf` with its levels moved by the promises kept and missed over all offers.
 
+    The levels move by at most `level_gain` times the mean miss. Outcomes of one quote come in
+    together, and late: where all that is known came a day late, a loop that moves twice as far
+    as what it saw amiss swings from day to day for ever, however small its step for a call.
+
     References
     ----------
     Gibbs, Candès (2021), Adaptive conformal inference under distribution shift, eq. 2: the
@@ -178,8 +182,8 @@ def _levelled(cdf: Floats, promises: Floats, params: LatencyParams) -> Floats:
     the loop stays stable however late or many the outcomes.
     """
     n, *excess = promises.sum(axis=1)
-    damp = min(1.0, params.level_window_n / max(float(n), 1.0))
-    moved = LEVELS + params.level_step * damp * np.array(excess)
+    share = min(params.level_step * min(float(n), params.level_window_n), params.level_gain)
+    moved = LEVELS + share * np.array(excess) / max(float(n), 1e-9)
     moved = np.clip(moved, _LEAST_LEVEL, _MOST_LEVEL)
     moved = np.maximum.accumulate(moved + 1e-6 * np.arange(len(LEVELS)))
     ends = np.array([0.0]), np.array([1.0])

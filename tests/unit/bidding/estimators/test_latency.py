@@ -281,6 +281,48 @@ def test_the_loop_on_promises_stays_stable_when_outcomes_come_late(delay: int) -
     assert np.std(np.log(quantiles)) < 0.1
 
 
+def test_a_bad_day_heard_of_a_day_late_does_not_widen_promises_beyond_what_it_missed() -> None:
+    """All offers are slow for a day; every outcome of a day comes in at its end, together."""
+    rng = np.random.default_rng(5)
+    n_offers, n_calls = 40, 4
+    widths = {}
+    for gain in (LatencyParams().level_gain, 5.0):
+        estimator = LatencyEstimator(LatencyParams(level_gain=gain, scale_step=0.0, shift_step=0.0))
+        estimator.grow(n_offers)
+        wide = []
+        for day in range(12):
+            start_s = NOON + day * 86_400.0
+            columns = estimator.quotes(start_s)
+            z90, z50 = (ttft_quantile_ms(columns, q, 500)[0] for q in (0.9, 0.5))
+            wide.append(math.log(z90 / z50) / columns.ttft_log_sd[0])
+            slow = math.exp(0.8) if day == 7 else 1.0
+            for row in range(n_offers):
+                ttft = 400.0 * slow * np.exp(0.3 * rng.normal(size=n_calls))
+                told = [
+                    outcome(
+                        start_s + 7_200.0 * i,
+                        float(ms),
+                        ttft_promised=promised_share(columns, row, float(ms), 500),
+                    )
+                    for i, ms in enumerate(ttft)
+                ]
+                fold(estimator, told, row)
+        widths[gain] = max(wide[8:]) / wide[7]
+    held, free = widths.values()
+    assert held < 0.75 * free
+
+
+def test_less_than_nothing_per_token_is_next_to_nothing() -> None:
+    """The least that a float holds, divided by an answer's tokens, has no logarithm."""
+    estimator = LatencyEstimator()
+    estimator.grow(1)
+    tiny = Outcome(
+        offer="p/m", at_us=round(NOON * 1e6), ttft_ms=0.0, total_ms=5e-324, output_tokens=4_000
+    )
+    fold(estimator, [tiny])
+    assert np.isfinite(estimator.state(0)).all()
+
+
 def test_bad_fields_are_counted_and_nothing_else(steady: LatencyEstimator) -> None:
     before = steady.quotes(NOON + 61)
     fold(steady, [outcome(NOON + 60, -5.0), outcome(NOON + 60, math.inf)])

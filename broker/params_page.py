@@ -14,6 +14,7 @@ from typing import Final
 from bidding.params import ParamDoc, describe
 
 MEASURED: Final = {
+    "latency.level_gain": "0032-latency-a-day-ahead.md",
     "choice.optimism_sd": "0012-optimism.md",
     "pacing.quality_step": "0010-choice-rule.md",
     "pacing.label_scaling": "0010-choice-rule.md",

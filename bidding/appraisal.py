@@ -16,6 +16,7 @@ from bidding.errors import BadState
 from bidding.estimators.quality import LabelBatch, QualityEstimator
 from bidding.estimators.tokens import AnswerBatch, TokenTask
 from bidding.facts import facts_of
+from bidding.found_tasks import UNNAMED_TASK, TaskFinder, root_of
 from bidding.market import Catalogue
 from bidding.pacing import ClassPricer, Prices
 from bidding.params import Params
@@ -39,6 +40,7 @@ class Settled(Struct, frozen=True, kw_only=True):
     on_time: bool | None
     free: bool
     paid_nusd: Prices = (None, None)
+    features: tuple[float, ...] = ()
 
 
 class Label(Struct, frozen=True, kw_only=True):
@@ -95,6 +97,7 @@ class Appraiser:
     def __init__(self, catalogue: Catalogue, params: Params | None = None) -> None:
         self.params = params or Params()
         self.quality = QualityEstimator(facts_of(catalogue))
+        self.finder = TaskFinder()
         self._tasks: dict[str, _Task] = {}
         self._changed: set[str] = set()
         self.n_decisions = 0
@@ -117,6 +120,7 @@ class Appraiser:
             return
         self.n_decisions += 1
         self._changed.add(settled.task)
+        self._find_task(settled, position)
         if settled.model is not None and settled.output_tokens > 0:
             task.tokens.fold(
                 AnswerBatch(
@@ -137,6 +141,16 @@ class Appraiser:
             free=settled.free,
             paid_nusd=settled.paid_nusd,
         )
+
+    def _find_task(self, settled: Settled, position: Position) -> None:
+        """Let a prompt whose app named no task be found a kind. All of those are in one partition,
+        in order, so the unnamed task's position says what the clusters have seen.
+        """
+        if root_of(settled.task) != UNNAMED_TASK:
+            return
+        if settled.task == UNNAMED_TASK or self._task(UNNAMED_TASK).is_new(position):
+            self.finder.fold(settled.features)
+            self._changed.add(UNNAMED_TASK)
 
     def fold_label(self, label: Label, position: Position) -> None:
         """Take in a quality score."""
@@ -184,6 +198,11 @@ class Appraiser:
                 task.tokens.restore(row, state[f"tokens:{model}"])
         except (BadState, KeyError):
             task.tokens, task.models = TokenTask(self.params.tokens), []
+        if task_name == UNNAMED_TASK and "found" in state:
+            try:
+                self.finder.restore(state["found"])
+            except BadState:
+                self.finder = TaskFinder()
         if "quality" in state:
             try:
                 self.quality.restore(task_name, quality_models, state["quality"])
@@ -203,6 +222,9 @@ class Appraiser:
         has_labels = name in self.quality.tasks
         if has_labels:
             state["quality"] = self.quality.state(name)
+        is_unnamed = name == UNNAMED_TASK
+        if is_unnamed and self.finder.n_prompts:
+            state["found"] = self.finder.state()
         return Appraisal(
             skill=Skill(
                 task=name,
@@ -212,6 +234,7 @@ class Appraiser:
                 out_log_tokens=mean.tolist(),
                 out_log_sd=sd.tolist(),
                 classes=task.pricer.prices(),
+                found=self.finder.tasks() if is_unnamed else [],
             ),
             positions=list(task.positions.values()),
             state=state,

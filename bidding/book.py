@@ -28,6 +28,7 @@ from bidding.estimators.quality_skill import SkillArrays, TaskSkill, p_good, ski
 from bidding.estimators.season_columns import SeasonColumns
 from bidding.estimators.seasons import Season
 from bidding.facts import facts_of
+from bidding.found_tasks import UNNAMED_TASK, FoundTasks
 from bidding.gates import market_codes
 from bidding.kernel import Kernel
 from bidding.market import Catalogue, PriceList
@@ -78,6 +79,7 @@ class MarketBook:
         self._open_until_us = np.zeros(n, dtype=np.int64)
         self._tasks: dict[str, TaskColumns] = {}
         self._skills: dict[str, Skill] = {}
+        self._found = FoundTasks()
         self._model_of_row = [self.offers.model_ids[m] for m in self.offers.model.tolist()]
         self._prior = QualityEstimator(facts_of(catalogue)).skill("")
         self._generic = self._generic_columns()
@@ -120,6 +122,8 @@ class MarketBook:
             return False
         self._skills[skill.task] = skill
         self._tasks[skill.task] = self._task_columns(skill)
+        if skill.task == UNNAMED_TASK:
+            self._found = FoundTasks(skill.found)
         return True
 
     def apply_prices(self, offer_id: str, prices: PriceList) -> bool:
@@ -233,6 +237,7 @@ class MarketBook:
             generic=self._generic,
             classes=classes,
             classes_of_task=classes_of_task,
+            found=self._found,
             half_open=_NOBODY if half_open is None or not half_open.any() else half_open.copy(),
             shadow=_scarce(shadow, quota_nusd, quota_token_nusd),
             kernel=self.kernel,

@@ -94,6 +94,16 @@ class ChoiceParams(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
             "worth of a good answer when the app states neither target nor value",
         ),
     ] = 0.002
+    found_task_prompts: Annotated[
+        float,
+        _number(
+            0.0,
+            1_000_000.0,
+            "prompts",
+            "prompts a kind of work found among requests without a task must stand for before "
+            "it is a task of its own; 0: never",
+        ),
+    ] = 0.0
     failover_price_usd: Annotated[
         float,
         _number(0.0, 10.0, "USD/failed attempt", "harm of a failed attempt beyond its own cost"),

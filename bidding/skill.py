@@ -7,6 +7,7 @@ from __future__ import annotations
 from msgspec import Struct
 
 from bidding.estimators.quality_skill import TaskSkill
+from bidding.found_tasks import FoundTask
 from bidding.pacing import ClassPrices
 
 
@@ -15,6 +16,7 @@ class Skill(Struct, frozen=True, kw_only=True):
 
     `quality` is the quality model's part. Answer lengths are log-normal: `out_log_tokens` and
     `out_log_sd` are mean and sd of the natural log of tokens, parallel to `models`.
+    `found` are the kinds of work among requests whose app names none: only `general` has any.
     """
 
     task: str
@@ -24,3 +26,4 @@ class Skill(Struct, frozen=True, kw_only=True):
     out_log_tokens: list[float]
     out_log_sd: list[float]
     classes: list[ClassPrices] = []
+    found: list[FoundTask] = []

@@ -16,6 +16,7 @@ import numpy as np
 from bidding.columns import Bools, Floats, Ints, OfferColumns, PriceColumns
 from bidding.estimators.latency_pool import LatencyColumns
 from bidding.estimators.quality_skill import SkillArrays
+from bidding.found_tasks import FoundTasks
 from bidding.pacing import ClassPrices
 from bidding.params import PacingParams
 
@@ -93,9 +94,9 @@ class MarketView:
     """What a decision reads. `generic` stands in for tasks nothing is known of.
 
     `market_codes` says which offers the market keeps from bidding, whatever is asked; None
-    where it keeps none. `half_open` marks offers whose circuit waits for somebody to try them
-    again; empty where none does. `shadow` is None where nothing is scarce. `kernel` only makes
-    decisions quicker.
+    where it keeps none. `found` are the kinds of work among requests that name no task.
+    `half_open` marks offers whose circuit waits for somebody to try them again; empty where none
+    does. `shadow` is None where nothing is scarce. `kernel` only makes decisions quicker.
     """
 
     number: int
@@ -112,6 +113,7 @@ class MarketView:
     generic: TaskColumns
     classes: Mapping[str, ClassPrices]
     classes_of_task: Mapping[str, tuple[ClassPrices, ...]]
+    found: FoundTasks = field(default_factory=FoundTasks)
     half_open: Bools = field(default_factory=lambda: np.zeros(0, dtype=np.bool_))
     shadow: ShadowPrices | None = None
     kernel: Kernel | None = None

@@ -9,6 +9,7 @@ from aiohttp import web
 from bidding.auction import decide
 from bidding.errors import MarketError
 from broker import outcomes
+from broker.asking import with_features
 from broker.auctions import auction_answer, auction_messages, auction_request, decode_auction
 from broker.autopsy import autopsy
 from broker.deciding import decision_id
@@ -66,6 +67,9 @@ async def auctions(request: web.Request) -> web.Response:
     body = decode_auction(await body_of(request))
     market = state.market
     asked = auction_request(body, caller.tenant, market.view.offers, caller.policy)
+    if asked.features:
+        least_n = market.params.choice.found_task_prompts
+        asked = with_features(asked, asked.features, market.view.found, least_n)
     step = await state.sessions.step_of(
         auction_messages(body),
         key_id=caller.key_id,

@@ -11,9 +11,10 @@ from typing import Final
 import msgspec
 
 from bidding.columns import OfferColumns
+from bidding.found_tasks import UNNAMED_TASK, FoundTasks
 from bidding.request import CHECKED, BidRequest, Sla
 from broker.key_rules import restricted
-from broker.naming import UNNAMED_TASK, meaning_of
+from broker.naming import meaning_of
 from broker.wire.neutral import NeutralRequest, needs
 from broker.wire.tokens import estimate_tokens
 from feeds.control_records import KeyPolicy
@@ -34,6 +35,23 @@ def as_decided(sla: Sla) -> Sla:
         return sla
     checked = None if sla.verify is None else CHECKED
     return msgspec.structs.replace(sla, session=None, explain=False, resume=False, verify=checked)
+
+
+def with_features(
+    asked: BidRequest, features: tuple[float, ...], found: FoundTasks, least_n: float
+) -> BidRequest:
+    """The request with its prompt's features and, where its app named no task, the kind of work
+    that they tell of.
+
+    Parameters
+    ----------
+    least_n : float
+        Prompts a kind must stand for; 0: requests are not told apart.
+    """
+    task = None
+    if least_n > 0.0 and asked.task == UNNAMED_TASK:
+        task = found.assign(features, least_n)
+    return msgspec.structs.replace(asked, features=features, task=task or asked.task)
 
 
 def bid_request(

@@ -10,12 +10,13 @@ from msgspec import Meta, Struct
 from bidding.columns import OfferColumns
 from bidding.decision import Bid, Decision
 from bidding.errors import BadRequest
+from bidding.found_tasks import UNNAMED_TASK
 from bidding.market import Capability
 from bidding.request import BidRequest, Sla
 from bidding.units import usd_from_nusd
 from broker.asking import ANYTHING, DEFAULT_SLA, as_decided
 from broker.key_rules import merged_sla, restricted
-from broker.naming import MARKET, UNNAMED_TASK, meaning_of
+from broker.naming import MARKET, meaning_of
 from broker.wire.json_guard import decode_strictly
 from broker.wire.neutral import Message, Role, Text
 from broker.wire.tokens import estimate_text_tokens

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from bidding.found_tasks import root_of
 from bidding.units import NUSD_PER_USD
 from broker.live_market import LiveMarket
 
@@ -23,14 +24,17 @@ def models_body(market: LiveMarket) -> dict[str, Any]:
 
     models = {m.id: m for m in market.catalogue.models}
     data = [entry("market", "broker")]
-    data += [entry(f"market:{task}", "broker") for task in market.book.tasks()]
+    data += [
+        entry(f"market:{task}", "broker") for task in market.book.tasks() if root_of(task) == task
+    ]
     data += [entry(name, models[name].family) for name in market.book.offers.model_ids]
     data += [entry(name, name.partition("/")[0]) for name in market.book.offers.offer_ids]
     return {"object": "list", "data": data}
 
 
 def market_body(market: LiveMarket, now_us: int) -> dict[str, Any]:
-    """Every offer's quote and price in force, and every SLA class's prices."""
+    """Every offer's quote and price in force, and every SLA class's prices, and the kinds of
+    work found among requests that name no task."""
     view = market.view
     latency = view.quotes.latency
     health = market.health()
@@ -76,6 +80,9 @@ def market_body(market: LiveMarket, now_us: int) -> dict[str, Any]:
         "params_version": market.params.version,
         "data": offers,
         "classes": classes,
+        "found_tasks": [
+            {"task": t.task, "name": t.name, "requests": _rounded(t.n)} for t in view.found.tasks
+        ],
     }
 
 

@@ -15,7 +15,6 @@ from bidding.errors import BadRequest
 from bidding.market import resolve_name
 
 MARKET: Final = "market"
-UNNAMED_TASK: Final = "general"
 _MAX_TASK: Final = 128
 
 

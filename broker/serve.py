@@ -14,7 +14,7 @@ from aiohttp import web
 
 from bidding.request import BidRequest, Verify
 from bidding.units import usd_from_nusd
-from broker.asking import bid_request
+from broker.asking import bid_request, with_features
 from broker.auth import Caller
 from broker.cached_serving import cached_record, hit_headers, send_hit, settle_hit
 from broker.deciding import Decider, Flying, decision_id
@@ -91,7 +91,9 @@ class RequestLine:
             return await self._cached(http, request, asked, caller, surface, lookup.hit)
         features = await self._state.prompts.read(request)
         if features:
-            asked = msgspec.structs.replace(asked, features=features)
+            market = self._state.market
+            least_n = market.params.choice.found_task_prompts
+            asked = with_features(asked, features, market.view.found, least_n)
         flying = await self._decider.admitted(
             request, asked, caller, started_ns, session_named(http)
         )

@@ -334,6 +334,7 @@ def settled(record: DecisionRecord) -> Settled:
         on_time=record.on_time,
         free=record.n_bids > 1 and record.candidates is None,
         paid_nusd=paid_nusd(record),
+        features=tuple(record.features),
     )
 
 

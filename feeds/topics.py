@@ -6,6 +6,7 @@ from typing import Final
 
 from msgspec import Struct
 
+from bidding.found_tasks import root_of
 from feeds import control_records as c
 from feeds import market_records as m
 from feeds import records as r
@@ -92,4 +93,6 @@ def key_of(topic: Topic, record: r.Written) -> bytes:
         # A provider may have several incidents at once; compaction keeps the newest word of each.
         return f"{record.provider}/{record.incident_id}".encode()
     key: str = getattr(record, topic.key)
+    if topic.key == "task" and not topic.compacted:
+        key = root_of(key)  # one estimator sees all that tasks are found from, in order
     return key.encode()

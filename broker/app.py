@@ -37,6 +37,7 @@ from broker.gateway_state import GatewayState
 from broker.journal import Journal
 from broker.live_market import LiveMarket, digest_of
 from broker.metrics import Metrics
+from broker.order import Order
 from broker.probing import Prober
 from broker.providers import aws_signature
 from broker.providers.base import Seat
@@ -385,6 +386,16 @@ def dispatcher_of(
         )
         journal.attempt(record)
 
+    async def secure(order: Order, offer: str) -> None:
+        row = market.book.offers.row_of.get(offer)
+        if market.spot is None or row is None:
+            return
+        listed = market.book.prices(row)
+        if order.prices.get(offer, listed) == listed:
+            return
+        if not await market.spot.secure(order.decision_id, row, order.most_tokens):
+            order.prices[offer] = listed
+
     return Dispatcher(
         upstream=upstream,
         seats=seated,
@@ -395,6 +406,7 @@ def dispatcher_of(
         on_attempt=ended,
         on_sent=market.sent,
         on_headers=market.heard,
+        secure=secure,
     )
 
 

@@ -102,7 +102,7 @@ class Decider:
         step = await self._state.sessions.step_of_request(request, caller.key_id, session)
         if step is not None:
             asked = step.ask(asked)
-        n_tokens = asked.input_tokens + (asked.max_output_tokens or _USUAL_TOKENS)
+        n_tokens = _most_tokens(asked)
         hold = await self._state.tenancy.admit(caller, n_tokens)
         flying = None
         try:
@@ -179,6 +179,7 @@ class Decider:
             latency_target_ns=_after(started_ns, sla.latency_ms or self._patience_ms(decision, n)),
             hedge=_may_hedge(request, asked, hold),
             prices=_prices_of(view, decision),
+            most_tokens=_most_tokens(asked),
             history_family=state.sessions.family_before(step),
         )
         record.overhead_us = (decided_ns - started_ns) * 1e-3
@@ -269,6 +270,10 @@ def _may_hedge(request: NeutralRequest, asked: BidRequest, hold: Hold) -> bool:
 
 def _after(started_ns: int, ms: float | None) -> int | None:
     return None if ms is None else started_ns + round(ms * _NS_PER_MS)
+
+
+def _most_tokens(asked: BidRequest) -> int:
+    return asked.input_tokens + (asked.max_output_tokens or _USUAL_TOKENS)
 
 
 def _expected_tokens(log_tokens: float) -> float:

@@ -23,7 +23,7 @@ import asyncio
 import itertools
 import random
 import secrets
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 
 from bidding.errors import BadRequest
 from bidding.fallback import Stop, StopReason, Try
@@ -62,6 +62,9 @@ class Dispatcher:
         Takes each attempt's record as it ends; must not block.
     on_sent : callable
         Takes the offer's id, and the tokens it will about use, as each call goes out.
+    secure : callable
+        Awaited with the order and the offer's id before each call goes out: whatever is sold in
+        limited quantity is set aside then, and the order's price changed where there is none left.
     on_headers : callable
         Takes the offer's id, the headers of each answer, good or bad, and how many seconds after
         its call they came.
@@ -79,6 +82,7 @@ class Dispatcher:
         on_attempt: Callable[[AttemptRecord], None],
         on_sent: Callable[[str, float], None] = lambda _o, _n: None,
         on_headers: Callable[[str, Mapping[str, str], float], None] = lambda _o, _h, _s: None,
+        secure: Callable[[Order, str], Awaitable[None]] | None = None,
     ) -> None:
         self._upstream = upstream
         # Numbers in order take a tenth of the room that random ones do, in a history of millions.
@@ -89,6 +93,7 @@ class Dispatcher:
         self._on_attempt = on_attempt
         self._on_sent = on_sent
         self._on_headers = on_headers
+        self._secure = secure
         self.sellers = Sellers(forecasts, settings, clock, rng)
 
     @property
@@ -137,6 +142,8 @@ class Dispatcher:
     ) -> tuple[Attempt, Failed | None]:
         sellers = self.sellers
         after_ms = hedge_ms(sellers, order, seats, place, ended)
+        if self._secure is not None:
+            await self._secure(order, seats[place].offer.id)
         first = self._begin(order, seats, place, ended, whole=whole, patient=after_ms is not None)
 
         def note(attempt: Attempt, failed: Failed) -> None:
@@ -149,9 +156,11 @@ class Dispatcher:
                 note(first, failed)
             return first, failed
 
-        def second() -> Attempt | None:
+        async def second() -> Attempt | None:
             step = sellers.next_step(order, seats, ended, {first.seat.offer.id})
             if isinstance(step, Try) and not step.delay_ms and sellers.hedge():
+                if self._secure is not None:
+                    await self._secure(order, seats[step.place].offer.id)
                 return self._begin(order, seats, step.place, ended, whole=whole, hedge=True)
             return None
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 from broker.attempt import Attempt
 from broker.errors import SellersFailed
@@ -13,7 +13,7 @@ from broker.wire.neutral import Failed
 async def race(
     first: Attempt,
     hedge_ms: float,
-    second: Callable[[], Attempt | None],
+    second: Callable[[], Awaitable[Attempt | None]],
     note: Callable[[Attempt, Failed], None],
     *,
     whole: bool,
@@ -50,7 +50,7 @@ async def race(
                     given_up = first.give_up("silence")
                     note(first, given_up)
                     return first, given_up
-                other = second()
+                other = await second()
                 if other is not None:
                     running[asyncio.ensure_future(other.start(whole=whole))] = other
                 else:

@@ -26,6 +26,8 @@ class Order(Struct, kw_only=True):
         Family of models that wrote the reasoning in the history; others are not shown it.
     prices : dict of str to PriceList
         What each offer that bid asked when it was decided; what is owed goes by it.
+    most_tokens : int
+        Prompt and longest answer: what is set aside of a seller's spot ask.
     attempts : list of AttemptRecord
         Filled as attempts end, whatever becomes of the request.
     rejected : list of str
@@ -51,3 +53,4 @@ class Order(Struct, kw_only=True):
     trace: RequestTrace | None = None
     rejected: list[str] = field(default_factory=list)
     prices: dict[str, PriceList] = field(default_factory=dict)
+    most_tokens: int = 0

@@ -1,9 +1,12 @@
 """Spot asks at one worker: how much of their capacity is left, and what becomes of them.
 
 Capacity is kept in the state that all workers share, with the means by which budgets are: tokens
-are set aside before the call and what was used is put in their place after it, so an ask is never
-sold twice over by two workers. Which asks are spent is looked up twice a second, and at once where
-a call finds nothing left; the view that follows has the list price again.
+are set aside before each call, runners-up's and hedges' as well, and what was used is put in their
+place after it, so an ask is never sold twice over by two workers. A runner-up whose ask has no room
+left is bought at its list price. What is set aside is the prompt and the longest answer that the
+app allows (256 tokens where it says none): only what a call uses beyond that can overshoot. Which
+asks are spent is looked up twice a second, and at once where a call finds nothing left; the view
+that follows has the list price again.
 
 What becomes of an ask is counted and written down once a second: how often it won and at what
 clearing price, how often it lost, why, and by how much.
@@ -51,6 +54,15 @@ class _Count(Struct):
     n_short: int = 0
 
 
+class _Held(Struct):
+    """Tokens of an ask set aside for a call of a decision; `begun` once the call went out."""
+
+    id: str
+    offer: str
+    n_tokens: int
+    begun: bool = False
+
+
 class SpotAsks:
     """Asks heard of, by row of the book. One thread."""
 
@@ -68,7 +80,7 @@ class SpotAsks:
         self._refresh = refresh
         self._asks: dict[int, AskRecord] = {}
         self._spent = np.zeros(n_offers, dtype=bool)
-        self._held: dict[str, tuple[str, str]] = {}
+        self._held: dict[str, list[_Held]] = {}
         self._counts: dict[tuple[int, str], _Count] = {}
         self._settling: set[asyncio.Task[None]] = set()
 
@@ -96,45 +108,61 @@ class SpotAsks:
         ask = self.in_force(winner.row)
         if ask is None or ask.capacity_tokens is None:
             return True
-        wanted = self._wanted(f"{decision_id}@{ask.ask_id}", ask, n_tokens)
+        if await self._hold(decision_id, ask, n_tokens) is not None:
+            return True
+        self._spent[winner.row] = True
+        self._refresh()
+        return False
+
+    async def secure(self, decision_id: str, row: int, n_tokens: int) -> bool:
+        """Set tokens aside for a call that is about to go out to an offer that bid by its ask:
+        what `claim` set aside counts for the first one. False where there is not enough left, so
+        that the list price is due.
+        """
+        ask = self._asks.get(row)
+        if ask is None or ask.capacity_tokens is None:
+            return True
+        for held in self._held.get(decision_id, ()):
+            if held.offer == ask.offer and not held.begun:
+                held.begun = True
+                return True
+        held_now = await self._hold(decision_id, ask, n_tokens)
+        if held_now is None:
+            return False
+        held_now.begun = True
+        return True
+
+    async def _hold(self, decision_id: str, ask: AskRecord, n_tokens: int) -> _Held | None:
+        """Set tokens aside; None where there are not enough, or nobody knows."""
+        known = self._held.get(decision_id, [])
+        wanted = self._wanted(f"{decision_id}@{ask.ask_id}#{len(known)}", ask, n_tokens)
         try:
             reserved = await self._state.reserve(wanted)
         except StateUnavailable as error:
             logger.warning("capacity of %s not known, its list price holds: %s", ask.offer, error)
-            reserved = None
-        if reserved is None or not reserved.nusd:
-            self._spent[winner.row] = True
-            self._refresh()
-            return False
-        self._held[decision_id] = (wanted.id, ask.offer)
-        return True
+            return None
+        if not reserved.nusd:
+            return None
+        held = _Held(wanted.id, ask.offer, n_tokens)
+        self._held.setdefault(decision_id, []).append(held)
+        return held
 
     def settle(self, decision_id: str, attempts: list[AttemptRecord]) -> None:
-        """Put the tokens that were used in the place of those set aside; what a runner-up with an
-        ask delivered counts against that, though nothing was set aside for it.
-        """
-        reservation, offer = self._held.pop(decision_id, ("", ""))
-        if reservation:
-            self._soon(self._settle(reservation, _used(attempts, offer)))
-        if not self._asks:
-            return
-        for row, ask in self._asks.items():
-            used = 0 if ask.offer == offer else _used(attempts, ask.offer)
-            if used and ask.capacity_tokens is not None and self.in_force(row) is not None:
-                self._soon(self._use(f"{decision_id}+{ask.ask_id}", ask, used))
+        """Put the tokens that were used in the place of those set aside."""
+        holds = self._held.pop(decision_id, [])
+        left = {held.offer: _used(attempts, held.offer) for held in holds}
+        last = {held.offer: held for held in holds}
+        for held in holds:
+            used = left[held.offer]
+            if held is not last[held.offer]:
+                used = min(used, held.n_tokens)
+            left[held.offer] -= used
+            self._soon(self._settle(held.id, used))
 
     def _soon(self, work: Coroutine[None, None, None]) -> None:
         task = asyncio.get_running_loop().create_task(work)
         self._settling.add(task)
         task.add_done_callback(self._settling.discard)
-
-    async def _use(self, reservation: str, ask: AskRecord, used: int) -> None:
-        try:
-            await self._state.reserve(self._wanted(reservation, ask, used))
-        except StateUnavailable as error:
-            logger.warning("what was bought of %s is not counted: %s", ask.offer, error)
-            return
-        await self._settle(reservation, used)
 
     def _wanted(self, reservation: str, ask: AskRecord, n_tokens: int) -> Wanted:
         now_us = self._clock.now_us()

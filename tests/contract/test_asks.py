@@ -12,8 +12,10 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from analytics.replay import spot
+from bidding.outcome import FailureClass
 from bidding.quote import Position
 from broker.auth import new_key
+from broker.paper.faults import Fault, FaultPatch, FaultSpec
 from feeds.booking import take
 from feeds.codec import decode, encode
 from feeds.control_records import KeyPolicy
@@ -189,3 +191,48 @@ def test_the_buyers_cost_falls_with_each_competing_seller() -> None:
     assert spot.broken(found) == []
     assert found["spot_cost_share_1"] == pytest.approx(1.0)
     assert found["spot_cost_share_4"] < 0.8
+
+
+async def test_a_runner_ups_ask_is_never_oversold_and_beyond_it_the_list_price_is_due(
+    tmp_path: Path,
+) -> None:
+    async with rig(tmp_path, providers=SELLERS, models=MODELS, n_gateways=2) as r:
+        for gateway in r.gateways:
+            gateway.learn(groq=200, together=200)
+        key = seller_key(r.gateway, "together")
+        rival = seller_key(r.gateway, "groq")
+        free = {"input_usd_per_mtok": 0.0001, "output_usd_per_mtok": 0.0001}
+        assert (await ask(r, rival, offer="groq/llama-3-70b", prices=free)).status == 202
+        await spread(r)
+        assert (await ask(r, key, capacity_tokens=1_500)).status == 202
+        record = await spread(r)
+        await r.paper.patch("groq", FaultPatch(add=[FaultSpec(kind=Fault.ERROR, status=500)]))
+        buyer = r.gateway.key()
+        known = r.gateway.market.keys.record(buyer.split("_")[1])
+        assert known is not None
+        r.gateways[1].market.keys.apply(known)
+        replies = await asyncio.gather(
+            *(r.ask(buyer, gateway=r.gateways[i % 2], max_tokens=100) for i in range(40))
+        )
+        assert {x.status for x in replies} == {200}
+        attempts = [
+            a
+            for g in r.gateways
+            for a in await g.written(AttemptRecord)
+            if a.offer == record.offer and a.failure == FailureClass.OK
+        ]
+        row = r.gateway.market.book.offers.row_of[record.offer]
+        listed = r.gateway.market.book.prices(row)
+        sold = {"ask": 0, "list": 0}
+        for a in attempts:
+            at_ask = record.prices.cost_nusd(a.input_tokens, a.output_tokens)
+            at_list = listed.cost_nusd(a.input_tokens, a.output_tokens)
+            assert a.cost_nusd in (at_ask, at_list)
+            sold["ask" if a.cost_nusd == at_ask else "list"] += a.input_tokens + a.output_tokens
+        assert 0 < sold["ask"] <= 1_500
+        assert sold["list"] > 0
+        assert sum(a.n > 1 for a in attempts) > 0
+        for gateway in r.gateways:
+            await gateway.state.spot.close()
+        [(spent, held)] = await r.gateway.state.shared.spent([record.ask_id])
+        assert (spent, held) == (sold["ask"], 0)

@@ -5,7 +5,7 @@ RUN := .venv/bin/python -m
 export UV_PYTHON_DOWNLOADS := never
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: demo up test check bench compat storm flight replay scale clean replay-feeds whatif-truth
+.PHONY: demo up test check bench compat storm flight replay scale clean replay-feeds whatif-truth canary
 
 .venv/.ready: pyproject.toml uv.lock
 	@test -x $(UV) || $(PYTHON) -m pip install -q --disable-pip-version-check --target .uv uv
@@ -42,6 +42,9 @@ scale: .venv/.ready  ## 100 M attempts loaded (some 20 min, 10 GB), every report
 
 whatif-truth: .venv/.ready  ## what-if reports held against what the changes then do
 	@$(RUN) broker.rehearsal.whatif_truth $(ARGS)
+
+canary: .venv/.ready  ## bad canaries rolled back within a minute, harmless ones left alone
+	@$(RUN) broker.rehearsal.canary $(ARGS)
 
 replay: .venv/.ready  ## the standard replays on real data: docs/replay.md and its figures
 	@$(RUN) analytics.replay.document --data ../shared/data $(ARGS)

@@ -22,6 +22,7 @@ from bidding.pacing import ClassPricer, Prices
 from bidding.params import Params
 from bidding.quote import Position
 from bidding.skill import Skill
+from bidding.trial import NO_TRIALS, TrialPacing
 
 
 class Settled(Struct, frozen=True, kw_only=True):
@@ -69,10 +70,11 @@ class Appraisal(Struct, kw_only=True):
 
 
 class _Task:
-    def __init__(self, params: Params) -> None:
+    def __init__(self, params: Params, trials: Mapping[str, TrialPacing]) -> None:
         self.tokens = TokenTask(params.tokens)
         self.models: list[str] = []
         self.pricer = ClassPricer(params.pacing)
+        self.pricer.steer(params.pacing, trials)
         self.positions: dict[tuple[str, int], Position] = {}
 
     def row(self, model: str) -> int:
@@ -99,17 +101,21 @@ class Appraiser:
         self.quality = QualityEstimator(facts_of(catalogue))
         self.finder = TaskFinder()
         self._tasks: dict[str, _Task] = {}
+        self._trials: Mapping[str, TrialPacing] = NO_TRIALS
         self._changed: set[str] = set()
         self.n_decisions = 0
         self.n_labels = 0
         self.n_repeated = 0
 
-    def steer(self, params: Params) -> None:
-        """Go on under other params; every skill may look different by them."""
+    def steer(self, params: Params, trials: Mapping[str, TrialPacing] = NO_TRIALS) -> None:
+        """Go on under other params; every skill may look different by them. `trials` are those
+        that run, by arm: classes of others are forgotten.
+        """
         self.params = params
+        self._trials = trials
         for task in self._tasks.values():
             task.tokens.steer(params.tokens)
-            task.pricer.params = params.pacing
+            task.pricer.steer(params.pacing, trials)
         self._changed.update(self._tasks)
 
     def fold_decision(self, settled: Settled, position: Position) -> None:
@@ -186,12 +192,13 @@ class Appraiser:
         positions: Sequence[Position],
     ) -> None:
         """Resume a task from what was published; a part that cannot be read starts afresh."""
-        task = self._tasks[task_name] = _Task(self.params)
+        task = self._tasks[task_name] = _Task(self.params, self._trials)
         task.positions = {(p.topic, p.partition): p for p in positions}
         try:
             task.pricer.restore(classes)
         except BadState:
             task.pricer = ClassPricer(self.params.pacing)
+            task.pricer.steer(self.params.pacing, self._trials)
         try:
             for model in models:
                 row = task.row(model)
@@ -246,5 +253,5 @@ class Appraiser:
     def _task(self, name: str) -> _Task:
         task = self._tasks.get(name)
         if task is None:
-            task = self._tasks[name] = _Task(self.params)
+            task = self._tasks[name] = _Task(self.params, self._trials)
         return task

@@ -24,6 +24,7 @@ Balseiro, Gur: Learning in repeated auctions with budgets, Management Science 20
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
@@ -32,7 +33,7 @@ from msgspec import Struct
 
 from bidding.errors import BadState
 from bidding.params import PacingParams
-from bidding.trial import class_and_arm
+from bidding.trial import TrialPacing, class_and_arm
 from bidding.units import NUSD_PER_USD
 
 STATE_VERSION: Final = 2.0
@@ -103,7 +104,20 @@ class ClassPricer:
 
     def __init__(self, params: PacingParams | None = None) -> None:
         self.params = params or PacingParams()
+        self._trials: dict[str, TrialPacing] = {}
         self._classes: dict[str, _ClassState] = {}
+
+    def steer(self, params: PacingParams, trials: Mapping[str, TrialPacing]) -> None:
+        """Go on under other params; classes of trials that have ended are forgotten."""
+        self.params = params
+        self._trials = dict(trials)
+        for name in [n for n in self._classes if self._law(n) is None]:
+            del self._classes[name]
+
+    def _law(self, name: str) -> TrialPacing | None:
+        """How the class's prices move; None for a class of a trial that is not known."""
+        arm = class_and_arm(name)[1]
+        return self._trials.get(arm) if arm else TrialPacing(self.params)
 
     def fold_decision(
         self,
@@ -131,7 +145,10 @@ class ClassPricer:
             λ and μ it was decided at, None where the app stated its own or had no target: where
             the class starts if it is new and its task has none like it.
         """
-        p = self.params
+        law = self._law(sla_class)
+        if law is None:
+            return
+        p = law.params
         state = self._class(sla_class, target_quality, target_on_time, paid_nusd)
         keep = 0.5 ** (1.0 / p.delivered_half_life)
         if p_good is not None and math.isfinite(p_good):
@@ -142,7 +159,7 @@ class ClassPricer:
                 short = target_quality + p.quality_margin - p_good - state.quality_bias
                 state.log_lambda = _step(
                     state.log_lambda,
-                    self._quality_step(state) * short,
+                    law.pace * _quality_step(state, p) * short,
                     p.floor_price_usd,
                     p.quality_reserve_usd,
                 )
@@ -159,24 +176,21 @@ class ClassPricer:
                 short = target_on_time - believed - state.on_time_bias
                 state.log_mu = _step(
                     state.log_mu,
-                    p.punctuality_step * short,
+                    law.pace * p.punctuality_step * short,
                     p.floor_price_usd,
                     p.punctuality_reserve_usd,
                 )
-
-    def _quality_step(self, state: _ClassState) -> float:
-        """Log-step of λ per unit of shortfall, slower where few answers are judged."""
-        share = (state.n_recent_labels + _SHARE_PRIOR[0]) / (state.n + _SHARE_PRIOR[1])
-        scale: float = min(share, 1.0) ** self.params.label_scaling
-        return self.params.quality_step * scale
 
     def fold_label(self, sla_class: str, *, quality: float, p_good: float, weight: float) -> None:
         """Take in a quality score in 0..1 of an answer believed good with `p_good`."""
         if not (math.isfinite(quality) and math.isfinite(p_good) and math.isfinite(weight)):
             return
+        law = self._law(sla_class)
+        if law is None:
+            return
         state = self._class(sla_class, None, None)
         weight = min(max(weight, 0.0), 1.0)
-        step = max(self.params.label_step, weight / (state.n_labels + 20.0))
+        step = max(law.params.label_step, weight / (state.n_labels + 20.0))
         state.n_labels += weight
         state.n_recent_labels += 1.0
         state.quality_bias += weight * step * (quality - p_good - state.quality_bias)
@@ -219,6 +233,10 @@ class ClassPricer:
         paid_nusd: Prices = (None, None),
     ) -> _ClassState:
         state = self._classes.get(name)
+        plain, arm = class_and_arm(name)
+        if state is None and arm and plain in self._classes:
+            # A trial begins with all that is known outside of it.
+            state = self._classes[name] = copy.copy(self._classes[plain])
         if state is None:
             start = starting_prices(
                 self.prices(), target_quality, target_on_time, self.params, paid_nusd
@@ -234,7 +252,7 @@ class ClassPricer:
         return state
 
     def _published(self, name: str, state: _ClassState) -> ClassPrices:
-        p = self.params
+        p = (self._law(name) or TrialPacing(self.params)).params
         quality = None
         if state.n > 0:
             quality = min(max(state.p_good_sum / state.n + state.quality_bias, 0.0), 1.0)
@@ -251,6 +269,13 @@ class ClassPricer:
             quality_binding=state.log_lambda >= math.log(p.quality_reserve_usd) - 1e-9,
             punctuality_binding=state.log_mu >= math.log(p.punctuality_reserve_usd) - 1e-9,
         )
+
+
+def _quality_step(state: _ClassState, params: PacingParams) -> float:
+    """Log-step of λ per unit of shortfall, slower where few answers are judged."""
+    share = (state.n_recent_labels + _SHARE_PRIOR[0]) / (state.n + _SHARE_PRIOR[1])
+    scale: float = min(share, 1.0) ** params.label_scaling
+    return params.quality_step * scale
 
 
 def starting_prices(

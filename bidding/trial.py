@@ -12,14 +12,18 @@ from __future__ import annotations
 
 import hashlib
 import re
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Final, Literal
 
 from msgspec import Struct
 
-from bidding.params import Params
+from bidding.params import PacingParams, Params
 from bidding.request import ARM_MARK
 
 TrialKind = Literal["shadow", "canary"]
+MOST_PACE: Final = 10.0
+"""Faster than this a price would answer to single requests."""
 _LETTERS: Final[dict[TrialKind, str]] = {"shadow": "s", "canary": "v"}
 _2_64: Final = float(2**64)
 _ARM: Final = re.compile(rf"{ARM_MARK}([{''.join(_LETTERS.values())}][0-9]+)$")
@@ -59,6 +63,26 @@ class Trial(Struct, frozen=True, kw_only=True):
         if self.tenant and tenant != self.tenant:
             return False
         return lot(f"{self.arm}:{key}") < self.share
+
+
+class TrialPacing(Struct, frozen=True):
+    """How the class prices of a trial move: its own numbers, `pace` times as fast, since each of
+    its requests stands for so many if all were part of it.
+    """
+
+    params: PacingParams
+    pace: float = 1.0
+
+
+NO_TRIALS: Final[Mapping[str, TrialPacing]] = MappingProxyType({})
+
+
+def pacing_of(trial: Trial | None) -> dict[str, TrialPacing]:
+    """By arm, what the estimators need to know of a canary."""
+    if trial is None:
+        return {}
+    pace = min(max(1.0 / max(trial.share, 1e-9), 1.0), MOST_PACE)
+    return {trial.arm: TrialPacing(trial.params.pacing, pace)}
 
 
 def arm_of(kind: TrialKind, version: int) -> str:

@@ -24,6 +24,7 @@ from bidding.params_change import flat, with_changes
 from bidding.trial import TrialKind
 from broker import services, source_desk
 from broker.auth import Caller, KeyRing, Scope, require
+from broker.canary_watch import CanaryWatch
 from broker.config import ConfigError, Settings, analyst_store
 from broker.errors import BodyTooLarge, NotFound, NotReady
 from broker.gateway import error_response
@@ -52,6 +53,7 @@ _CLOCK: Final = web.AppKey("clock", Clock)
 _ORIGIN: Final = web.AppKey("origin", str)
 _STORE: Final = web.AppKey("store", StoreSettings)
 _KAFKA: Final = web.AppKey("kafka", KafkaSettings)
+_WATCH: Final = web.AppKey("watch", CanaryWatch)
 _PREVIEWING: Final = web.AppKey("previewing", asyncio.Lock)
 
 
@@ -126,9 +128,10 @@ def make_admin(
     page_origin: str,
     store: StoreSettings,
     kafka: KafkaSettings,
+    watch: CanaryWatch | None = None,
 ) -> web.Application:
     """The operators' application. `store` is where recorded traffic is read for previews, `kafka`
-    where sources are muted.
+    where sources are muted, `watch` what tells how a canary does.
     """
     app = web.Application(client_max_size=_MOST_BODY_BYTES, middlewares=[answer])
     app[_CONTROL] = control
@@ -137,6 +140,8 @@ def make_admin(
     app[_STORE] = store
     app[_KAFKA] = kafka
     app[_PREVIEWING] = asyncio.Lock()
+    if watch is not None:
+        app[_WATCH] = watch
     for method, path, _, handler in ROUTES:
         app.router.add_route(method, path, handler)
     return app
@@ -300,7 +305,11 @@ async def post_unmute(request: web.Request) -> web.Response:
 async def get_trials(request: web.Request) -> web.Response:
     """`GET /admin/params/trials`: what is tried in the shadow and as a canary."""
     caller_of(request)
-    return json_response(request.app[_CONTROL].trials())
+    told = request.app[_CONTROL].trials()
+    if told["canary"] is not None:
+        watch = request.app.get(_WATCH)
+        told["canary"]["guard"] = None if watch is None else watch.told()
+    return json_response(told)
 
 
 async def post_shadow(request: web.Request) -> web.Response:
@@ -430,8 +439,12 @@ async def run_admin(settings: Settings) -> None:
         stack.push_async_callback(shared.close)
         following = asyncio.create_task(control.follower.run())
         revoking = asyncio.create_task(_follow_revoked(shared, control.keys))
+        watch = CanaryWatch(control, settings.kafka, clock)
+        watching = asyncio.create_task(watch.run())
         runner = web.AppRunner(
-            make_admin(control, clock, page_origin(settings), settings.store, settings.kafka),
+            make_admin(
+                control, clock, page_origin(settings), settings.store, settings.kafka, watch
+            ),
             access_log=None,
         )
         await runner.setup()
@@ -441,10 +454,10 @@ async def run_admin(settings: Settings) -> None:
         stopped = asyncio.Event()
         services.on_signals(stopped.set)
         stopping = asyncio.create_task(stopped.wait())
-        await asyncio.wait([stopping, following], return_when=asyncio.FIRST_COMPLETED)
-        for task in (stopping, following, revoking):
+        await asyncio.wait([stopping, following, watching], return_when=asyncio.FIRST_COMPLETED)
+        for task in (stopping, following, revoking, watching):
             task.cancel()
-        ends = await asyncio.gather(following, stopping, revoking, return_exceptions=True)
+        ends = await asyncio.gather(following, stopping, revoking, watching, return_exceptions=True)
         for end in ends:
             if isinstance(end, Exception):
                 raise end

@@ -23,6 +23,7 @@ from bidding.outcome import FailureClass
 from bidding.params import Params
 from bidding.quote import Position
 from bidding.quoting import Quoter
+from bidding.trial import pacing_of
 from feeds.batch import Batch, BatchSettings
 from feeds.clock import Clock
 from feeds.codec import Record
@@ -31,7 +32,7 @@ from feeds.control_records import ParamsRecord
 from feeds.dead_letter import DeadLetters, DeadLetterSettings
 from feeds.errors import LogUnavailable
 from feeds.kafka import KafkaSettings, Partition
-from feeds.live_params import newer
+from feeds.live_params import ParamsInForce
 from feeds.market_records import (
     CalibrationRecord,
     QuoteRecord,
@@ -86,7 +87,7 @@ class Estimation:
         self._settings = settings
         self._kafka = kafka
         self._clock = clock
-        self.params = params or Params()
+        self._in_force = ParamsInForce(params)
         self.quoter = Quoter(params)
         self.appraiser = Appraiser(catalogue, params)
         self._producer = LogProducer(kafka)
@@ -108,6 +109,11 @@ class Estimation:
             bury=self._bury,
             settings=PipelineSettings(batch=BatchSettings(max_wait_ms=0), poll_ms=20),
         )
+
+    @property
+    def params(self) -> Params:
+        """In force for all that no trial has taken."""
+        return self._in_force.params
 
     async def run(self) -> None:
         """Estimate until stopped.
@@ -272,12 +278,10 @@ class Estimation:
         elif isinstance(record, SeasonRecord):
             self.quoter.set_season(record.offer, record.seasons()[0])
         elif isinstance(record, ParamsRecord):
-            params = newer(self.params, record)
-            if params is not None:
-                self.params = params
-                self.quoter.steer(params)
-                self.appraiser.steer(params)
-                logger.info("params version %d steer the estimators", params.version)
+            if self._in_force.take(record):
+                self.quoter.steer(self.params)
+                self.appraiser.steer(self.params, pacing_of(self._in_force.canary))
+                logger.info("params version %d steer the estimators", self.params.version)
         elif self._incidents.take(record):
             self._act_at_us = 0
 

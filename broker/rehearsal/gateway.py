@@ -19,10 +19,11 @@ from bidding.params import Params
 from bidding.quote import Position
 from bidding.quoting import Quoter
 from bidding.request import BidRequest
+from bidding.trial import Trial, pacing_of
 from bidding.view import MarketView
 from broker.rehearsal.market import Ask, Delivered, PaperTruth
 from feeds.estimate import paid_nusd
-from feeds.flight import decision_record
+from feeds.flight import decision_record, note_shadow
 from feeds.records import DecisionRecord
 from feeds.view_maker import ClassStates
 
@@ -33,10 +34,13 @@ _LOG: Final = "rehearsal"
 
 
 class Assigned(NamedTuple):
-    """Under which params a request is decided, and in which arm of a trial."""
+    """Under which params a request is decided, in which arm of a trial, and with which others it
+    is compared.
+    """
 
     params: Params
     arm: str = ""
+    other: Params | None = None
 
 
 class Flown(NamedTuple):
@@ -91,10 +95,10 @@ class RehearsedGateway:
         other.book.kernel = kernel
         return other
 
-    def set_params(self, params: Params) -> None:
-        """Put other params in force, in the auction and in the estimators."""
+    def set_params(self, params: Params, canary: Trial | None = None) -> None:
+        """Put other params in force, in the auction and in the estimators, beside a canary."""
         self.params = params
-        self.appraiser.steer(params)
+        self.appraiser.steer(params, pacing_of(canary))
 
     def serve(self, asks: Iterable[Ask], assign: Assign | None = None) -> list[Flown]:
         """Serve requests in order."""
@@ -117,6 +121,10 @@ class RehearsedGateway:
             request = msgspec.structs.replace(request, arm=assigned.arm)
         decision = decide(view, request, assigned.params, ask.seed)
         record = decision_record(decision, request, decision_id=f"dec_{ask.n}", at_us=ask.at_us)
+        if assigned.other is not None:
+            plain = msgspec.structs.replace(request, arm="")
+            other = decide(view, plain, assigned.other, ask.seed)
+            note_shadow(record, assigned.other.version, other.winner)
         bid, got, waited_ms, cost_nusd = self._dispatch(ask, decision)
         self._settle(ask, record, bid, got, waited_ms, cost_nusd)
         label = float(got.good) if ask.labelled and got is not None and got.ok else None

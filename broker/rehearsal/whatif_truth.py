@@ -37,7 +37,7 @@ BREACH: Final = 0.02
 """A promise is broken where delivery falls this much short of it and of what it was."""
 _OUTCOMES: Final = ("good", "on_time", "cost_usd")
 
-_CURIOUS: Final = {
+CURIOUS: Final = {
     "exploration.share": 0.3,
     "exploration.burn_in_share": 0.4,
     "exploration.burn_in_tries": 60.0,
@@ -103,7 +103,7 @@ class Market:
     def __init__(self, seed: int, n_window: int = _N_WINDOW, n_before: int = _N_BEFORE) -> None:
         self.params = Params()
         self.truth = PaperTruth(seed)
-        gateway = RehearsedGateway(self.truth, with_changes(self.params, _CURIOUS, version=0))
+        gateway = RehearsedGateway(self.truth, with_changes(self.params, CURIOUS, version=0))
         gateway.serve(self.truth.asks(0, n_before))
         gateway.set_params(self.params)
         gateway.serve(self.truth.asks(n_before, _N_SETTLING))

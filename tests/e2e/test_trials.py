@@ -152,3 +152,47 @@ async def test_the_shell_starts_and_stops_a_shadow(
     code, refused = await run("shadow", str(tmp_path / "none.toml"), "--why", "a test")
     assert code == 1
     assert "none.toml" in refused["error"]["message"]
+
+
+async def test_a_canary_takes_its_share_and_is_promoted_or_aborted(market: Market) -> None:
+    begun = await post(market, "/canary", changes={PATH: 0.001}, share=0.5)
+    assert begun.status == 200, begun.body
+    version = begun.body["version"]
+    second = await post(market, "/canary", changes={PATH: 0.004}, share=0.5)
+    assert (second.status, second.body["error"]["version"]) == (409, version)
+    now = (await admin(market, "GET")).body["version"]
+    body = {"if_version": now, "changes": {PATH: 0.004}, "why": "a test"}
+    assert (await admin(market, "PATCH", json=body)).status == 409
+
+    async def taken() -> dict[str, Any] | None:
+        told = await decided(market, sla={"quality": 0.9})
+        return told if told["decided"]["params_version"] == version else None
+
+    told = await polled(taken, "a request of the canary")
+    assert told["decided"]["arm"] == f"v{version}"
+    assert told["decided"]["shadow"]["params_version"] == now
+    ids = [told["decision_id"]]
+
+    async def replayed() -> bool:
+        found = await decisions(market.up_store, ids)
+        return bool(found) and (await remake_all(market.up_store, found))[0].identical
+
+    await polled(replayed, "a canary's decision made again, the same")
+
+    async def watched() -> bool:
+        canary = (await admin(market, "GET", "/trials")).body["canary"]
+        return bool(canary["guard"] and canary["guard"]["n_canary"])
+
+    async def seen() -> bool:
+        await decided(market)
+        return await watched()
+
+    await polled(seen, "the guard sees the canary's requests")
+    wrong = await post(market, "/canary/promote", version=version + 7)
+    assert wrong.status == 409
+    made = await post(market, "/canary/promote")
+    assert (made.status, made.body["version"], made.body["event"]) == (200, version, "promote")
+    assert (await admin(market, "GET")).body["version"] == version
+    assert (await post(market, "/canary/promote")).status == 409
+    events = (await admin(market, "GET", "/history")).body["trials"][:2]
+    assert [e["event"] for e in events] == ["promote", "canary"]

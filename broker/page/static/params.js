@@ -14,16 +14,30 @@ async function adminUrl() {
 export async function load(force = false) {
   const base = await adminUrl();
   if (!base) return;
-  const [now, history] = await Promise.all([get("/admin/params", base), get("/admin/params/history", base)]);
+  const [now, history, trials] = await Promise.all(
+    [get("/admin/params", base), get("/admin/params/history", base), get("/admin/params/trials", base)]);
   // What is being typed is not thrown away by a refresh that brings nothing new.
-  if (!force && now.version === shownVersion) return;
-  shownVersion = now.version;
+  const shown = [now.version, trials.shadow?.version, trials.canary?.version].join();
+  if (!force && shown === shownVersion) return;
+  shownVersion = shown;
   const versions = history.versions.some((h) => h.version === 0) ? history.versions
     : [...history.versions, { version: 0, why: "the defaults" }];
-  show(base, now, versions);
+  show(base, now, versions, trials);
 }
 
-function show(base, now, history) {
+// What is tried beside the params in force, and the ways to end it.
+function tried(kind, trial, end) {
+  if (!trial) return "";
+  const changes = trial.changes.map((c) => `${c.path} ${number(c.old)} to ${number(c.new)}`).join(", ");
+  const whose = trial.tenant ? `${trial.tenant}'s requests` : "requests";
+  const ends = kind === "shadow" ? [["stop", "/admin/params/shadow/stop"]]
+    : [["promote", "/admin/params/canary/promote"], ["abort", "/admin/params/canary/abort"]];
+  return el("p", { class: "controls", id: `params-${kind}` },
+    el("span", {}, `${kind}: version ${trial.version} on ${number(100 * trial.share)} % of ${whose}: ${changes} (${trial.why})`),
+    ...ends.map(([word, path]) => el("button", { type: "button", class: "plain", onclick: () => end(path, trial.version) }, word)));
+}
+
+function show(base, now, history, trials) {
   const said = el("p", { role: "status", id: "params-said" });
   const why = el("input", { id: "why", type: "text", required: true, maxlength: 200, placeholder: "why", "aria-label": "why" });
   const act = async (job) => {
@@ -36,6 +50,7 @@ function show(base, now, history) {
       said.className = "bad";
     }
   };
+  const end = (path, version) => act(() => send("POST", path, { version, why: why.value || "from the market page" }, base));
   const told = el("div", { id: "params-preview", role: "status" });
   // What it would have done is shown first; only then can it be put in force.
   const preview = async (field, input) => {
@@ -70,7 +85,8 @@ function show(base, now, history) {
       act(() => send("POST", "/admin/params/rollback", { to: h.version, why: why.value || "rolled back from the market page" }, base)) }, "roll back to")],
   ], history.slice(0, 12));
   document.querySelector("#params-body").replaceChildren(
-    el("p", { class: "controls" }, el("b", {}, `version ${now.version}`), why), said, told, ...rows, el("h3", {}, "History"), el("div", { class: "wide" }, past));
+    el("p", { class: "controls" }, el("b", {}, `version ${now.version}`), why), tried("shadow", trials.shadow, end),
+    tried("canary", trials.canary, end), said, told, ...rows, el("h3", {}, "History"), el("div", { class: "wide" }, past));
 }
 
 function grouped(fields) {

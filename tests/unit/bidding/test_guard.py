@@ -1,0 +1,79 @@
+"""A canary's guard: ends what is surely worse, lets pass what is not, over seeds."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from bidding.guard import Guard, Seen, Worse
+
+
+def run(seed: int, n: int = 6000, **worse: float) -> Worse | None:
+    """A minute of requests, a tenth in the canary; the guard looks every second."""
+    rng = np.random.default_rng(seed)
+    guard = Guard()
+    for i in range(n):
+        inside = bool(rng.random() < 0.1)
+        more = worse if inside else {}
+        usd = float(rng.lognormal(-7.0, 0.8))
+        other_good = float(rng.uniform(0.88, 0.99))
+        good = other_good - more.get("less_good", 0.0) + float(rng.normal(0.0, 0.01))
+        guard.take(
+            Seen(
+                in_canary=inside,
+                failed=bool(rng.random() < 0.005 + more.get("failed", 0.0)),
+                on_time=bool(rng.random() < 0.96 - more.get("late", 0.0)),
+                target_on_time=0.95,
+                target_quality=0.93,
+                cost_usd=usd,
+                p_good=good,
+                expected_usd=usd * (1.0 + more.get("dearer", 0.0) * float(rng.random() < 0.5)),
+                other_p_good=other_good if inside else None,
+                other_usd=usd if inside else None,
+            )
+        )
+        if rng.random() < 0.3:
+            quality = float(rng.random() < good)
+            guard.score(in_canary=inside, quality=quality, target=0.93)
+        if i % 100 == 99 and (breach := guard.breach()) is not None:
+            return breach
+    return None
+
+
+def test_two_arms_alike_are_let_be_in_twenty_of_twenty() -> None:
+    assert [run(seed) for seed in range(20)] == [None] * 20
+
+
+@pytest.mark.parametrize(
+    ("what", "by"), [("failed", 0.15), ("late", 0.3), ("less_good", 0.08), ("dearer", 1.0)]
+)
+def test_what_is_surely_worse_is_ended_and_named(what: str, by: float) -> None:
+    for seed in range(3):
+        breach = run(seed, **{what: by})
+        assert breach is not None, what
+        assert breach.what == what or (what, breach.what) == ("less_good", "bad")
+        assert breach.least > breach.tolerated
+
+
+def test_a_promise_overfulfilled_less_is_kept() -> None:
+    """P(good) falls by a point and a half on average and stays over what was promised."""
+    guard = Guard()
+    for i in range(4000):
+        guard.take(
+            Seen(
+                in_canary=i % 2 == 0,
+                failed=False,
+                on_time=None,
+                target_on_time=None,
+                target_quality=0.9,
+                cost_usd=1e-4,
+                p_good=0.95,
+                expected_usd=1e-4,
+                other_p_good=0.99,
+                other_usd=1e-4,
+            )
+        )
+    worse = {w.what: w for w in guard.compared()}["less_good"]
+    assert worse.least > worse.tolerated
+    assert not worse.surely
+    assert guard.breach() is None

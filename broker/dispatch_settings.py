@@ -30,6 +30,6 @@ class DispatchSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     retry_share: Share = 0.1
     retry_floor: Annotated[float, Meta(ge=1.0)] = 3.0
     hedge: bool = True
-    hedge_share: Share = 0.04
+    hedge_share: Share = 0.03
     hedge_floor: Annotated[float, Meta(ge=1.0)] = 2.0
     max_busy_s: Annotated[float, Meta(gt=0)] = 60.0

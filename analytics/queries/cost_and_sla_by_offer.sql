@@ -1,6 +1,6 @@
 -- Question: What does each offer cost us, and does it keep what it promises?
 -- Grain: one row per offer that delivered.
--- Cost: rollups delivery_hours and score_hours: hours x classes x offers.
+-- Cost: rollups offer_delivery_hours and offer_score_hours: hours x tasks x offers.
 -- Param: since DateTime = 24h | from when
 -- Param: until DateTime = now | up to when
 -- Param: task String = | only this kind of task
@@ -23,7 +23,7 @@ FROM
         sum(n_on_time) / nullIf(sum(n_deadline), 0) AS on_time,
         sum(p_on_time_sum_e6) / 1e6 / nullIf(sum(n_p_on_time), 0) AS p_on_time,
         sum(p_good_sum_e6) / 1e6 / nullIf(sum(n_p_good), 0) AS p_good
-    FROM market.delivery_hours
+    FROM market.offer_delivery_hours
     WHERE hour >= toStartOfHour({since:DateTime}) AND hour < {until:DateTime}
         AND offer != '' AND ({task:String} = '' OR task = {task:String})
     GROUP BY offer
@@ -34,7 +34,7 @@ LEFT JOIN
         offer,
         sum(n) AS scores,
         sum(quality_sum_e6) / 1e6 / nullIf(sum(n), 0) AS quality
-    FROM market.score_hours
+    FROM market.offer_score_hours
     WHERE hour >= toStartOfHour({since:DateTime}) AND hour < {until:DateTime}
         AND ({task:String} = '' OR task = {task:String})
     GROUP BY offer

@@ -1,6 +1,6 @@
 -- Question: When providers reported an incident, did our calls there fail as well?
 -- Grain: one row per report on a status page, with our calls in the hour after it.
--- Cost: table of reports, and rollup offer_minutes of the hours around them.
+-- Cost: table of reports, and rollup provider_minutes of the hours around them.
 -- Param: since DateTime = 30d | from when
 -- Param: until DateTime = now | up to when
 -- Param: provider String = | only this provider
@@ -13,7 +13,7 @@ FROM market.incidents AS i
 LEFT JOIN
 (
     SELECT provider, minute, sum(n) AS n, sum(n_failed) AS n_failed
-    FROM market.offer_minutes
+    FROM market.provider_minutes
     WHERE minute >= {since:DateTime} AND minute < {until:DateTime} + toIntervalHour(1)
         AND (provider, toStartOfHour(minute)) IN
         (

@@ -1,8 +1,7 @@
 -- Question: How fast is each offer?
 -- Grain: one row per offer.
--- Cost: rollup offer_minutes with its sketches (1 % relative error): several times the period's
---   rows, since granules of 8,192 are read whole; a shorter period saves little.
--- Param: since DateTime = 24h | from when
+-- Cost: rollup offer_hours with its sketches (1 % relative error): hours x offers.
+-- Param: since DateTime = 24h | from the hour of
 -- Param: until DateTime = now | up to when
 SELECT
     offer,
@@ -14,8 +13,8 @@ SELECT
     round(quantilesDDMerge(0.01, 0.5, 0.9, 0.95, 0.99)(total_sketch)[3], 1) AS total_p95_ms,
     round(quantilesDDMerge(0.01, 0.5, 0.9, 0.95, 0.99)(total_sketch)[4], 1) AS total_p99_ms,
     round(sum(ttft_sum_us) / 1000 / nullIf(sum(n_ttft), 0), 1) AS ttft_mean_ms
-FROM market.offer_minutes
-WHERE minute >= {since:DateTime} AND minute < {until:DateTime}
+FROM market.offer_hours
+WHERE hour >= toStartOfHour({since:DateTime}) AND hour < {until:DateTime}
 GROUP BY offer
 HAVING first_tokens > 0
 ORDER BY ttft_p50_ms, offer

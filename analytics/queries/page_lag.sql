@@ -1,6 +1,6 @@
 -- Question: How late does each provider's status page tell us what our own calls had seen?
 -- Grain: one row per provider with an incident that names offers.
--- Cost: table of reports, and rollup offer_minutes of the period and four hours around it.
+-- Cost: table of reports, and rollup provider_minutes of the hours around them.
 -- Param: since DateTime = 90d | from when
 -- Param: until DateTime = now | up to when
 -- Param: provider String = | only this provider
@@ -25,14 +25,19 @@ FROM
         i.incident_id AS incident_id,
         any(i.told_at) AS told_at,
         arraySort(groupArrayIf(toUnixTimestamp(m.minute), m.n_failed >= {min_failed:UInt32}
-            AND 100 * m.n_failed >= {percent:UInt32} * m.n)) AS bad,
+            AND 100 * m.n_failed >= {percent:UInt32} * m.n
+            AND m.minute >= i.told_at - toIntervalHour(2)
+            AND m.minute < i.told_at + toIntervalHour(2))) AS bad,
         arraySplit((x, gap) -> gap > 900, bad, arrayDifference(bad)) AS spells,
         arraySort(spell -> if(toUnixTimestamp(told_at) < spell[1], spell[1] - toUnixTimestamp(told_at),
             greatest(0, toInt64(toUnixTimestamp(told_at)) - spell[-1])), spells) AS nearest,
         if(empty(bad), NULL, (toUnixTimestamp(told_at) - nearest[1][1]) / 60) AS lag_min
     FROM
     (
-        SELECT provider, incident_id, min(at) AS told_at
+        -- An incident once for each hour around it: hours are joined as equals, minutes would be compared.
+        SELECT
+            provider, incident_id, min(at) AS told_at,
+            arrayJoin([-2, -1, 0, 1, 2]) * 3600 + toStartOfHour(toDateTime(told_at, 'UTC')) AS hour
         FROM market.incidents
         WHERE scope != 'none' AND severity IN ('minor', 'major', 'critical')
             AND state NOT IN ('resolved', 'scheduled')
@@ -42,13 +47,21 @@ FROM
     ) AS i
     LEFT JOIN
     (
-        SELECT provider, minute, sum(n) AS n, sum(n_failed) AS n_failed
-        FROM market.offer_minutes
+        SELECT
+            provider, minute, toStartOfHour(minute) AS hour, sum(n) AS n, sum(n_failed) AS n_failed
+        FROM market.provider_minutes
         WHERE source != 'pushed' AND minute >= {since:DateTime} - toIntervalHour(2)
             AND minute < {until:DateTime} + toIntervalHour(2)
+            AND (provider, toStartOfHour(minute)) IN
+            (
+                SELECT
+                    provider,
+                    arrayJoin([-2, -1, 0, 1, 2]) * 3600 + toStartOfHour(toDateTime(at, 'UTC'))
+                FROM market.incidents
+                WHERE at >= {since:DateTime} AND at < {until:DateTime}
+            )
         GROUP BY provider, minute
-    ) AS m ON m.provider = i.provider AND m.minute >= i.told_at - toIntervalHour(2)
-        AND m.minute < i.told_at + toIntervalHour(2)
+    ) AS m ON m.provider = i.provider AND m.hour = i.hour
     GROUP BY provider, incident_id
 )
 GROUP BY provider

@@ -10,18 +10,12 @@ SELECT
     countIf(rank = 1) AS won,
     round(won / ranked, 4) AS won_share,
     round(avg(rank), 2) AS mean_rank,
-    round(avgIf(score_usd - winning_usd, rank > 1), 9) AS mean_gap_usd,
+    round(avgIf(score_usd - least_score_usd, rank > 1), 9) AS mean_gap_usd,
     round(avg(cost_usd), 9) AS mean_cost_usd,
     round(avg(p_good), 4) AS mean_p_good,
     round(avg(p_on_time), 4) AS mean_p_on_time
-FROM
-(
-    SELECT
-        offer, rank, score_usd, cost_usd, p_good, p_on_time,
-        min(score_usd) OVER (PARTITION BY decision_id) AS winning_usd
-    FROM market.bids
-    WHERE at >= {since:DateTime} AND at < {until:DateTime}
-        AND ({task:String} = '' OR task = {task:String})
-)
+FROM market.bids
+WHERE at >= {since:DateTime} AND at < {until:DateTime}
+    AND ({task:String} = '' OR task = {task:String})
 GROUP BY offer
 ORDER BY won DESC, ranked DESC, offer

@@ -141,6 +141,7 @@ async def test_migrating_under_a_recorder_at_work_loses_nothing(
             assert not running.done()
         assert await fingerprint(store) == before
         assert await n_rows(store) == {name: N_OLD + n for name, n in sent.items()}
+        await projections_built(store)
         await assert_rollups_equal_raw(store)
         # This build's recorder takes over where that one stopped, and fills what is new.
         monkeypatch.undo()
@@ -156,6 +157,28 @@ async def test_migrating_under_a_recorder_at_work_loses_nothing(
         await assert_rollups_equal_raw(store)
         for database in ("trelease1", "trelease1_raw"):
             await store.command(f"DROP DATABASE {database}")
+
+
+async def projections_built(store: Store) -> None:
+    """Wait until every part has its projections, those from before the migration too."""
+    deadline_s = time.monotonic() + 60
+    while True:
+        parts = dict(
+            (
+                await store.query(
+                    "SELECT table, count() FROM system.parts"
+                    " WHERE active AND database = {raw:String} AND rows > 0 GROUP BY table"
+                )
+            ).rows
+        )
+        answer = await store.query(
+            "SELECT table, name, count() FROM system.projection_parts"
+            " WHERE active AND database = {raw:String} GROUP BY table, name ORDER BY table, name"
+        )
+        if len(answer.rows) == 4 and all(n == parts[table] for table, _, n in answer.rows):
+            return
+        assert time.monotonic() < deadline_s, answer.rows
+        await asyncio.sleep(0.1)
 
 
 async def stored(store: Store, wanted: dict[str, int]) -> None:

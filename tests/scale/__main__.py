@@ -45,18 +45,13 @@ async def run(n: int, folder: Path, *, as_json: bool) -> bool:
             if not there[0]:
                 loading_s = await Load(store, n, int(time.time()), say).run()
                 await settle(store)
-            found = await store.query(
-                "SELECT decision_id, delivered_offer FROM {market:Identifier}.decisions"
-                " WHERE at > now() - INTERVAL 1 DAY LIMIT 1"
-            )
-            decision_id, offer = found.rows[0]
             by_table = await sizes(store)
             columns = await columns_of_attempts(store)
             account = msgspec.structs.replace(
                 settings, username=server.analyst.user, password=server.analyst.password
             )
             with connect(account) as client:
-                reports = await every_report(client, store, decision_id, offer)
+                reports = await every_report(client, store)
     rows, data, disk = by_table["attempts"]
     slow = [r.name for r in reports if r.p95_ms > MOST_P95_MS]
     figures = {

@@ -6,7 +6,8 @@ JSON. What they hold is drawn with the spread that real ones have: ids of 128 ra
 to the microsecond, durations on the grid that gateways write, offers bought by a power law.
 
 Decisions with all their bids are kept for the last two days, scores for eight; older ones are sent
-to the feeds alone, so that the rollups are as full as after so many days.
+to the feeds alone, without what no rollup reads, so that the rollups are as full as after so many
+days.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ N_TENANTS: Final = 20
 _BLOCK: Final = 1_000_000
 _STREAMS: Final = 2
 _DECISIONS_PER_ATTEMPT: Final = 0.95
+_N_RANKED: Final = 8
 _ONE_BLOCK: Final = {
     "max_insert_block_size": _BLOCK,
     "min_insert_block_size_rows": _BLOCK,
@@ -109,12 +111,12 @@ INSERT INTO {{raw:Identifier}}.{{into:Identifier}} (_log, _life, _partition, _of
 {_ROW},
     arrayMap(k -> (concat('provider-', toString((o + k) % 21), '/model-', toString((o + k) % 37),
         '@', toString((o + k) % {{n_offers:UInt32}})), toFloat64(in_ * 150 * (1 + k)) + u3,
-        toFloat64(in_ * 140 * (1 + k)) + u2, 0.95 - 0.02 * k * u3, 0.99 - 0.01 * k * u4), range(8))
-        AS bids
+        toFloat64(in_ * 140 * (1 + k)) + u2, 0.95 - 0.02 * k * u3, 0.99 - 0.01 * k * u4),
+        range({{n_ranked:UInt32}})) AS bids
 SELECT {_PLACE}, decision_, at_, task_, tenant_, class_, '{{{{"quality":0.9}}}}', in_, 512,
     {{features}}, u2 < 0.5, cityHash64(i, 9), 'priced', 3, intDiv(i, 3), offer_, bids, 8,
-    map('circuit_open', toInt64(u3 * 3), 'region', 5), in_ * 170., 0.8, true, 1e6, 2e5, bids[8].1,
-    bids[8].3, bids[2].1, bids[2].3, 0.9, 0.95, offer_, model_, 0.7 + 0.3 * u3, 0.8 + 0.2 * u4,
+    map('circuit_open', toInt64(u3 * 3), 'region', 5), in_ * 170., 0.8, true, 1e6, 2e5, bids[-1].1,
+    bids[-1].3, bids[1].1, bids[1].3, 0.9, 0.95, offer_, model_, 0.7 + 0.3 * u3, 0.8 + 0.2 * u4,
     if(u3 < 0.05, 2, 1), if(ok, 'ok', 'server_error'), round(ttft_ * 1024) / 1024,
     round(total_ * 1024) / 1024, ttft_ < 1000, in_, out_, in_ * 150 + out_ * 600, 150 + 50 * u2
 FROM numbers({{first:UInt64}}, {{count:UInt64}})
@@ -173,36 +175,46 @@ class Load:
     async def run(self) -> float:
         """Load everything; seconds that the attempts took."""
         begun_s = time.monotonic()
-        await self._all("attempts", _ATTEMPTS, self._n, self._n, send_on=True)
+        await self.attempts()
         took_s = time.monotonic() - begun_s
-        n_decisions = round(self._n * _DECISIONS_PER_ATTEMPT)
-        kept = round(n_decisions * 2 / DAYS)
-        older = min(n_decisions, 10_000_000)
-        decisions = _DECISIONS.replace("{features}", _FEATURES)
-        await self._all("decisions", decisions, n_decisions, kept, send_on=True)
-        feed = _DECISIONS.replace("{features}", _NO_FEATURES)
-        await self._all("decisions_feed", feed, older, older, send_on=False)
-        n_scores = round(n_decisions / 5)
-        kept = round(n_scores * 8 / DAYS)
-        scores = _SCORES.replace("{features}", _FEATURES)
-        await self._all("feedback", scores, n_scores, kept, send_on=True)
-        quotes = min(self._n, 300_000)
-        await self._all("quotes", _QUOTES, quotes * DAYS, quotes, send_on=False)
-        await self._all("status", _INCIDENTS, 300, 300, send_on=False)
-        await self._all("views", _VIEWS, self._n, round(self._n / DAYS), send_on=False)
+        await self.others()
         return took_s
 
-    async def _all(self, into: str, sql: str, n: int, newest: int, *, send_on: bool) -> None:
-        """The `newest` of `n` rows spread over all days, two blocks at a time."""
+    async def attempts(self) -> None:
+        """Every attempt, and what hangs on them."""
+        await self._all("attempts", _ATTEMPTS, self._n, range(self._n), send_on=True)
+
+    async def others(self) -> None:
+        """Decisions, scores and the rest, as many as belong to the attempts."""
+        for table, sql, per_attempt, days in (
+            ("decisions", _DECISIONS, _DECISIONS_PER_ATTEMPT, 2),
+            ("feedback", _SCORES, _DECISIONS_PER_ATTEMPT / 5, 8),
+        ):
+            n = round(self._n * per_attempt)
+            kept = round(n * days / DAYS)
+            whole = sql.replace("{features}", _FEATURES)
+            await self._all(table, whole, n, range(n - kept, n), send_on=True)
+            bare = sql.replace("{features}", _NO_FEATURES)
+            await self._all(f"{table}_feed", bare, n, range(n - kept), send_on=False)
+        quotes = min(self._n, 300_000)
+        n = quotes * DAYS
+        await self._all("quotes", _QUOTES, n, range(n - quotes, n), send_on=False)
+        await self._all("status", _INCIDENTS, 300, range(300), send_on=False)
+        newest = range(self._n - round(self._n / DAYS), self._n)
+        await self._all("views", _VIEWS, self._n, newest, send_on=False)
+
+    async def _all(self, into: str, sql: str, n: int, wanted: range, *, send_on: bool) -> None:
+        """Those `wanted` of `n` rows that are spread over all days, two blocks at a time."""
         begun_s = time.monotonic()
-        firsts = iter(range(n - newest, n, _BLOCK))
+        firsts = iter(wanted[::_BLOCK])
 
         async def blocks() -> None:
             for at in firsts:
-                await self._block(into, sql, n, at, min(_BLOCK, n - at), send_on=send_on)
+                count = min(_BLOCK, wanted.stop - at)
+                await self._block(into, sql, n, at, count, send_on=send_on)
 
         await asyncio.gather(*(blocks() for _ in range(_STREAMS)))
-        self._say(f"{into}: {newest:,} rows in {time.monotonic() - begun_s:.0f} s")
+        self._say(f"{into}: {len(wanted):,} rows in {time.monotonic() - begun_s:.0f} s")
 
     async def _block(
         self, into: str, sql: str, n: int, at: int, count: int, *, send_on: bool
@@ -216,6 +228,7 @@ class Load:
             "step_us": DAYS * 86_400e6 / n,
             "until": self._until_s,
             "n_offers": N_OFFERS,
+            "n_ranked": 1 if into.endswith("_feed") else _N_RANKED,
             "n_tenants": N_TENANTS,
             "log": "scale",
             "table": into,

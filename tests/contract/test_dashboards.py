@@ -175,13 +175,36 @@ def test_dashboards_and_rules_are_whole() -> None:
     sources = yaml.safe_load(
         (ROOT / "infra/grafana/provisioning/datasources/broker.yaml").read_text()
     )
-    uids = {source["uid"] for source in sources["datasources"]}
+    assert sources["apiVersion"] == 1
+    type_of = {source["uid"]: source["type"] for source in sources["datasources"]}
+    assert len({board["uid"] for board in boards()}) == len(DASHBOARDS)
     for board in boards():
+        # What Grafana provisions: an id of its own choice, a stable uid, and a schema it can read.
+        assert "id" not in board
+        assert re.fullmatch(r"[A-Za-z0-9_-]{1,40}", board["uid"])
+        assert board["title"]
+        assert board["schemaVersion"] >= 36  # since then data sources are told by type and uid
+        assert set(board["time"]) == {"from", "to"}
+        for part in ("templating", "annotations"):
+            assert isinstance(board[part]["list"], list)
         ids = [panel["id"] for panel in board["panels"]]
         assert len(ids) == len(set(ids))
         for panel in board["panels"]:
-            assert panel["datasource"]["uid"] in uids
+            assert panel["type"] in ("timeseries", "table", "stat")
+            assert panel["title"]
+            for source in (panel["datasource"], *(t["datasource"] for t in panel["targets"])):
+                assert source == {"type": type_of[source["uid"]], "uid": source["uid"]}
+            refs = [target["refId"] for target in panel["targets"]]
+            assert len(set(refs)) == len(refs) >= 1
+            assert set(panel["gridPos"]) == {"x", "y", "w", "h"}
             assert panel["gridPos"]["x"] + panel["gridPos"]["w"] <= 24
+    providers = yaml.safe_load(
+        (ROOT / "infra/grafana/provisioning/dashboards/broker.yaml").read_text()
+    )
+    assert providers["apiVersion"] == 1
+    for provider in providers["providers"]:
+        assert provider["type"] == "file"
+        assert Path(provider["options"]["path"]).is_absolute()
     for rule in RULES:
         assert {"summary", "look"} <= set(rule["annotations"])
         assert rule["labels"]["severity"] in ("page", "ticket")

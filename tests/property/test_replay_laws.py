@@ -165,6 +165,48 @@ def test_every_decision_can_be_made_again_from_what_was_written_down(seed: int) 
                 assert differences(flight, twin) == []
 
 
+@pytest.mark.parametrize("seed", range(3))
+def test_a_decision_under_the_price_of_a_quota_is_made_again(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    catalogue = markets.catalogue()
+    log = Log(catalogue)
+    n = len(log.book.offers)
+    moved = 0
+    written: list[ViewRecord] = []
+    flown: list[tuple[DecisionRecord, BidRequest]] = []
+    for _ in range(20):
+        _stir(log, rng)
+        # In thirds of a nano-dollar: nothing that a rounded number on the record would keep.
+        overlay: dict[str, Any] = {
+            "quota_nusd": np.where(rng.random(n) < 0.5, rng.lognormal(13.0, 1.0, n) / 3.0, 0.0),
+            "quota_token_nusd": np.where(
+                rng.random(n) < 0.5, rng.lognormal(7.0, 1.0, n) / 3.0, 0.0
+            ),
+        }
+        view = log.book.view(1_000_000 + log.n, **overlay)
+        free = log.book.view(1_000_000 + log.n)
+        log.views.put_in_force(log.views.made(view.number, view.at_us, overlay))
+        record = log.views.used()
+        assert record is not None
+        assert view.shadow is not None
+        written.append(_written(record))
+        asked = _request(rng)
+        decision = decide(view, asked, Params(), seed)
+        without = decide(free, asked, Params(), seed)
+        flight = decision_record(decision, asked, decision_id=f"d{len(flown)}", at_us=1)
+        bare = decision_record(without, asked, decision_id=f"d{len(flown)}", at_us=1)
+        moved += any(d.field == "ranked" for d in differences(flight, bare))
+        flown.append((_written(flight), asked))
+    assert moved >= 10, "the price of a quota changes hardly any decision here"
+    maker = ViewMaker({DIGEST: catalogue})
+    maker.records.update(log.records)
+    for record, (flight, asked) in zip(written, flown, strict=True):
+        maker.step(record)
+        again = decide(maker.remade(record).view, asked, Params(), flight.seed)
+        twin = decision_record(again, asked, decision_id=flight.decision_id, at_us=1)
+        assert differences(flight, twin) == []
+
+
 def test_a_view_without_its_base_is_not_made_up() -> None:
     rng = np.random.default_rng(0)
     log = Log(markets.catalogue())

@@ -32,7 +32,11 @@ from bidding.estimators.quality_skill import logits, p_good, skill_arrays
 
 N_REQUESTS: Final = 500
 FEEDBACK_SHARE: Final = 0.2
-N_ONLINE_PRICES: Final = 10
+N_ONLINE_PRICES: Final = 30
+"""λs a buyer may have stood at: some six a decade. Two a decade leave so much to the straight
+lines between them that the same beliefs fall 0.01 to 0.04 further below the mixture.
+"""
+
 PUBLISH_EVERY: Final = 25
 N_KIND_GROUPS: Final = 4
 

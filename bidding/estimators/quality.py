@@ -28,6 +28,7 @@ from bidding.estimators.quality_fit import FitSetting, FittedTasks, TaskTable, f
 from bidding.estimators.quality_prior import (
     BASE_LOGIT,
     LEVEL_SD,
+    TASKS_APART_SD,
     ModelFacts,
     Standing,
     cold_standing,
@@ -48,6 +49,9 @@ _FEATURE_LIMIT: Final = 8.0
 _MIN_EVIDENCE: Final = 5.0
 _LATEST_S: Final = 1e11
 """Stamps beyond this (the year 5138) are odd, like those that are no number."""
+
+_DIFFICULTY_EVIDENCE: Final = 50.0
+"""Labels from which on a task's difficulty is worth handing to a new one."""
 
 _LEAST_SPREAD: Final = 0.3
 NOVELTY_SD: Final = 0.5
@@ -186,6 +190,13 @@ class QualityEstimator:
 
     def _born(self, task: str) -> TaskBelief:
         belief = TaskBelief(self._level(task))
+        belief.take_difficulty(
+            [
+                other
+                for name, other in sorted(self._tasks.items())
+                if name != task and other.n_labels >= _DIFFICULTY_EVIDENCE and other.n_prompts > 0
+            ]
+        )
         for model in sorted(self._facts):
             belief.add_model(model, self._standing(task, model))
         return belief
@@ -202,7 +213,8 @@ class QualityEstimator:
             weight = 1.0 / (LEVEL_SD**2 + level.sd**2)
             precision += weight
             total += weight * level.theta
-        return Standing(total / precision, math.sqrt(LEVEL_SD**2 + 1.0 / precision))
+        apart = TASKS_APART_SD if levels else LEVEL_SD
+        return Standing(total / precision, math.sqrt(apart**2 + 1.0 / precision))
 
     def _standing(self, task: str, model: str) -> Standing:
         cold = cold_standing(self._facts.get(model), self._facts.values())

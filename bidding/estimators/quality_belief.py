@@ -43,6 +43,9 @@ RANK: Final = 3
 WEIGHT_SD: Final = 0.15
 """Prior of the shared weights, features in groups of mean square 4."""
 
+WEIGHT_APART_SD: Final = 0.1
+"""How far a new task's weights lie from those of other tasks."""
+
 LOADING_SD: Final = 0.1
 DRIFT_PER_REQUEST: Final = 2e-6
 DETECTOR_STEP: Final = 0.05
@@ -114,6 +117,23 @@ class TaskBelief:
         self.tied = np.concatenate([self.tied, np.zeros((1, 1 + RANK))])
         self.model_columns = np.concatenate([self.model_columns, columns])
         return len(self.models) - 1
+
+    def take_difficulty(self, others: Sequence[TaskBelief]) -> None:
+        """Start from what makes prompts hard in other tasks, their mean; the level stays as it
+        was, at those tasks' ordinary prompt. Before anything is folded.
+        """
+        if not others:
+            return
+        level = float(self.weights[0])
+        self.centre = np.mean([other.centre for other in others], axis=0)
+        self.weights[1:] = np.mean([other.weights[1:] for other in others], axis=0)
+        self.weights[0] = level - float(self.weights[1:] @ self.centre)
+        known = np.mean([other.weights_cov[1:, 1:] for other in others], axis=0)
+        self.weights_cov[1:, 1:] = known + WEIGHT_APART_SD**2 * np.eye(N_FEATURES)
+        shift = np.eye(1 + N_FEATURES)
+        shift[0, 1:] = -self.centre
+        moved = shift @ self.weights_cov @ shift.T
+        self.weights_cov = 0.5 * (moved + moved.T)
 
     def see_prompt(self, features: Floats) -> None:
         """Move the picture of the task's ordinary prompt."""

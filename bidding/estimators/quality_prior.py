@@ -20,7 +20,12 @@ BASE_LOGIT: Final = 1.0
 """Log-odds of a good answer where nothing at all is known: 73 %."""
 
 LEVEL_SD: Final = 1.0
-"""How far tasks lie apart in difficulty, log-odds."""
+"""How far the first task's difficulty may lie from that, log-odds."""
+
+TASKS_APART_SD: Final = 2.0
+"""How far a new task lies from those known, log-odds. Grade-school and competition mathematics lie
+2.7 apart; 1, 1.5, 2 and 2.5 compared in decision 0030.
+"""
 
 SCORE_SD: Final = 0.5
 FAMILY_SD: Final = 0.7

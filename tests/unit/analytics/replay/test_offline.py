@@ -14,7 +14,7 @@ from analytics.replay.beliefs import BeliefCache
 from analytics.replay.cli import main
 from analytics.replay.datasets import DataFolder
 from analytics.replay.quality_problem import make_problem
-from analytics.replay.quality_splits import learning_masks, run_split
+from analytics.replay.quality_splits import cross_fitted, learning_masks, run_split
 
 MODELS = {"small": 0.1, "middle": 0.5, "large": 4.0}
 FIGURES = (
@@ -93,6 +93,16 @@ def test_what_is_scored_chooses_nothing(data: Path) -> None:
     assert np.array_equal(one.beliefs.p_good, two.beliefs.p_good)
     assert np.array_equal(one.policy.cost, two.policy.cost)
     assert not np.array_equal(one.policy.quality, two.policy.quality)
+
+
+def test_a_prompts_own_answers_do_not_move_what_chooses_its_price(data: Path) -> None:
+    problem = make_problem(DataFolder(data), ["sums"], load_prompt_features())
+    outcome = problem.questions.outcome.copy()
+    outcome[7] = 1.0 - outcome[7]
+    other = problem._replace(questions=problem.questions._replace(outcome=outcome))
+    before, after = (cross_fitted(p, BeliefCache()).p_good for p in (problem, other))
+    assert np.array_equal(before[7], after[7])
+    assert not np.array_equal(before[8], after[8])
 
 
 def test_prompts_of_another_folder_are_scored(

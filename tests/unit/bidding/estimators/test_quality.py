@@ -103,6 +103,19 @@ def test_difficulty_is_shared_by_models() -> None:
     assert p_of(skill, "large", hard) < p_of(skill, "large", easy) - 0.2
 
 
+def test_a_new_task_starts_from_what_is_hard_elsewhere() -> None:
+    """Before any label of its own; its level stays as unsure as before."""
+    quality = QualityEstimator([ModelFacts(model="x")])
+    hard, easy = ([side] + [0.0] * (N_FEATURES - 1) for side in (1.0, -1.0))
+    untaught = quality.skill("new")
+    for outcome, features in ((0.0, hard), (1.0, easy)):
+        quality.fold(batch([("x", outcome)] * 60, task="old", features=[features] * 60))
+    new = quality.skill("new")
+    assert p_of(untaught, "x", easy) == pytest.approx(p_of(untaught, "x", hard), abs=1e-9)
+    assert p_of(new, "x", easy) > p_of(new, "x", hard) + 0.05
+    assert new.level_sd > untaught.level_sd
+
+
 def test_prompts_unlike_any_seen_widen() -> None:
     rng = np.random.default_rng(6)
     quality = QualityEstimator(FACTS)

@@ -152,6 +152,7 @@ class ClassPricer:
         state = self._class(sla_class, target_quality, target_on_time, paid_nusd)
         keep = 0.5 ** (1.0 / p.delivered_half_life)
         if p_good is not None and math.isfinite(p_good):
+            p_good = _share(p_good)
             state.n = state.n * keep + 1.0
             state.n_recent_labels *= keep
             state.p_good_sum = state.p_good_sum * keep + p_good
@@ -189,7 +190,7 @@ class ClassPricer:
         if law is None:
             return
         state = self._class(sla_class, None, None)
-        weight = min(max(weight, 0.0), 1.0)
+        weight, quality, p_good = _share(weight), _share(quality), _share(p_good)
         step = max(law.params.label_step, weight / (state.n_labels + 20.0))
         state.n_labels += weight
         state.n_recent_labels += 1.0
@@ -383,6 +384,10 @@ def _first(*prices: float | None) -> float:
 def _within(nusd: float, floor_usd: float, reserve_usd: float) -> float:
     low = max(floor_usd * NUSD_PER_USD, 1.0)
     return min(max(nusd, low), max(reserve_usd * NUSD_PER_USD, low))
+
+
+def _share(number: float) -> float:
+    return min(max(number, 0.0), 1.0)
 
 
 def _step(log_price: float, step: float, floor_usd: float, reserve_usd: float) -> float:

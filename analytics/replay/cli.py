@@ -41,6 +41,7 @@ COLUMNS = (
     ("ece", "ECE", "{:.3f}"),
     ("recovery_requests", "recovery", "{:.0f}"),
     ("lost_attempts", "lost", "{:.1f}"),
+    ("tries_aside", "tries", "{:.1f}"),
 )
 
 TABLE_WIDTH = 200

@@ -1,8 +1,8 @@
 """One policy through one stream: the real auction, request by request, and what came of it.
 
 The loop is a gateway's in small. A request is decided on the newest view; offers whose circuit
-is open are passed over at dispatch; a failed attempt falls back down the ranking. What was
-delivered goes to the policy's learner, and a new view is made every tick.
+is open do not bid; a failed attempt falls back down the ranking. What was delivered goes to the
+policy's learner; a new view is made every tick, and whenever circuits open or close.
 """
 
 from __future__ import annotations
@@ -13,8 +13,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from analytics.replay.circuits import Circuits
 from analytics.replay.files import Floats
-from analytics.replay.learner import Learner
+from analytics.replay.learner import FAILED_AFTER_MS, Learner
 from analytics.replay.rivals import Remembers
 from analytics.replay.settings import ReplaySettings
 from analytics.replay.shocks import ShockPlan
@@ -23,7 +24,7 @@ from analytics.replay.world import World
 from bidding.auction import decide
 from bidding.columns import Bools, Ints
 from bidding.decision import Bid
-from bidding.estimators.circuit import CircuitBreakers
+from bidding.kernel import Kernel
 from bidding.market import PriceList
 from bidding.policies.base import Policy
 from bidding.request import BidRequest, Sla
@@ -33,6 +34,7 @@ REQUEST_S = 0.1
 
 TENANT = "replay"
 START_S = 1_700_000_000.0
+_NO_CIRCUITS = b""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +49,7 @@ class Trace:
     expected_quality : mean quality, over all prompts, of the model bought
     p_good : what was believed when deciding
     n_lost : failed attempts
+    n_tries : tries of broken sellers, beside the requests, up to here
     quality_price_nusd : λ
     """
 
@@ -58,6 +61,7 @@ class Trace:
     expected_quality: Floats
     p_good: Floats
     n_lost: Ints
+    n_tries: Ints
     quality_price_nusd: Floats
     binding: Bools
 
@@ -84,6 +88,7 @@ class Episode:
         settings: ReplaySettings,
         plan: ShockPlan,
         features: list[tuple[float, ...]] | None = None,
+        kernel: Kernel | None = None,
     ) -> None:
         self.world = world
         self.stream = stream
@@ -98,9 +103,9 @@ class Episode:
             self.task,
             settings.params,
             uses_latency=world.has_latency or plan.takes_down_most_bought,
+            kernel=kernel,
         )
-        self.breakers = CircuitBreakers(settings.params.reliability.circuit)
-        self.breakers.grow(len(world.offer_ids))
+        self.circuits = Circuits(self.learner.book.offers, settings.params.reliability.circuit)
         self.features = features
         # Days of latency samples count only where latency does: else a busy market's circuits
         # would be judged at one request in a minute and a half.
@@ -123,6 +128,7 @@ class Episode:
             expected_quality=np.zeros(n),
             p_good=np.zeros(n),
             n_lost=np.zeros(n, dtype=np.int64),
+            n_tries=np.zeros(n, dtype=np.int64),
             quality_price_nusd=np.zeros(n),
             binding=np.zeros(n, dtype=bool),
         )
@@ -139,12 +145,18 @@ class Episode:
         stream, world, learner = self.stream, self.world, self.learner
         params, sla, task = self.settings.params, self.sla, self.task
         view = learner.view(self._at_s(start), self.absent)
+        seen = _NO_CIRCUITS
         known = view.classes.get(self.sla_class)
         trace.binding[start:end] = known is not None and known.quality_binding
         prompts = stream.prompt[start:end].tolist()
         labelled = stream.labelled[start:end].tolist()
         for i, prompt, told in zip(range(start, end), prompts, labelled, strict=True):
             at_s = self._at_s(i)
+            if self.circuits.any_open or seen:
+                self.circuits.look(at_s, self._is_down)
+                blocked, half_open = self.circuits.blocked(), self.circuits.returning(at_s)
+                if (now := blocked.tobytes() + half_open.tobytes()) != seen:
+                    view, seen = learner.view(at_s, self.absent | blocked, half_open), now
             features = self.features[prompt] if self.features is not None else ()
             request = BidRequest(
                 tenant=TENANT,
@@ -154,8 +166,8 @@ class Episode:
                 features=features,
             )
             decision = decide(view, request, params, stream.draw[i], self.policy)
-            bid, waited_s, n_lost = self._dispatch(decision.ranked, i, prompt, at_s)
-            trace.n_lost[i] = n_lost
+            bid, waited_s = self._dispatch(trace, decision.ranked, i, prompt, at_s)
+            trace.n_tries[i] = self.circuits.n_tries
             trace.quality_price_nusd[i] = decision.quality_price_nusd
             if bid is None:
                 trace.ttft_s[i] = math.inf
@@ -188,17 +200,15 @@ class Episode:
         learner.tick(self._at_s(end))
 
     def _dispatch(
-        self, ranked: tuple[Bid, ...], i: int, prompt: int, at_s: float
-    ) -> tuple[Bid | None, float, int]:
-        """Try the bids in order; the one that served, seconds to its first token, attempts lost."""
+        self, trace: Trace, ranked: tuple[Bid, ...], i: int, prompt: int, at_s: float
+    ) -> tuple[Bid | None, float]:
+        """Try the bids in order; the one that served, and seconds to its first token."""
         waited_s = 0.0
-        n_lost = 0
-        world, breakers = self.world, self.breakers
+        world, circuits = self.world, self.circuits
         in_tokens = float(world.questions.in_tokens[prompt])
-        open_rows = breakers.blocked_until_s
         for bid in ranked:
             row = bid.row
-            if open_rows[row] > at_s:
+            if not circuits.may_send(row):
                 continue
             ttft_s = float(self.stream.ttft_s[i, row]) if world.has_latency else 0.1
             if self.down[row]:
@@ -207,14 +217,13 @@ class Episode:
             self.learner.note_attempt(row, at_s, ttft_s, tokens, in_tokens)
             if self.remembers is not None:
                 self.remembers.settled(row, ttft_s, tokens, at_s)
-            breakers.sent(row, at_s)
-            if math.isfinite(ttft_s):
-                breakers.record(row, "success", at_s, sent_at_s=at_s)
-                return bid, waited_s + ttft_s, n_lost
-            breakers.record(row, "failure", at_s, sent_at_s=at_s)
-            n_lost += 1
-            waited_s += 0.3
-        return None, math.inf, n_lost
+            failed = math.isinf(ttft_s)
+            circuits.attempted(row, at_s, failed=failed)
+            if not failed:
+                return bid, waited_s + ttft_s
+            trace.n_lost[i] += 1
+            waited_s += FAILED_AFTER_MS / 1e3
+        return None, math.inf
 
     def _strike(self, trace: Trace, at: int) -> None:
         """The shock falls."""
@@ -232,6 +241,9 @@ class Episode:
             recent = trace.row[max(0, at - 1000) : at]
             bought = np.bincount(providers[recent[recent >= 0]])
             self.down = providers == int(np.argmax(bought))
+
+    def _is_down(self, row: int) -> bool:
+        return bool(self.down[row])
 
     def _at_s(self, i: int) -> float:
         return START_S + i * self.request_s

@@ -20,6 +20,7 @@ from bidding.estimators.quality import LabelBatch, QualityEstimator
 from bidding.estimators.reliability import ReliabilityEstimator
 from bidding.estimators.tokens import AnswerBatch, TokenTask
 from bidding.facts import facts_of
+from bidding.kernel import Kernel
 from bidding.outcome import FAILURE_CODES, FailureClass, OutcomeBatch
 from bidding.pacing import ClassPricer
 from bidding.params import Params
@@ -40,11 +41,22 @@ class Learner:
     ----------
     uses_latency : bool
         Whether latencies are learnt; only where there is a deadline or a policy that looks.
+    kernel : Kernel, optional
+        Makes the same decisions in less time.
     """
 
-    def __init__(self, world: World, task: str, params: Params, *, uses_latency: bool) -> None:
+    def __init__(
+        self,
+        world: World,
+        task: str,
+        params: Params,
+        *,
+        uses_latency: bool,
+        kernel: Kernel | None = None,
+    ) -> None:
         self.task = task
         self.book = MarketBook(world.catalogue)
+        self.book.kernel = kernel
         self.quality = QualityEstimator(facts_of(world.catalogue))
         self.tokens = TokenTask(params.tokens)
         self.tokens.grow(len(world.models))
@@ -85,9 +97,11 @@ class Learner:
         self._fold_outcomes(at_s)
         self._publish_skill(at_s)
 
-    def view(self, at_s: float, circuit_open: Bools | None = None) -> MarketView:
+    def view(
+        self, at_s: float, circuit_open: Bools | None = None, half_open: Bools | None = None
+    ) -> MarketView:
         """The market as this learner sees it now."""
-        return self.book.view(int(at_s * 1e6), circuit_open=circuit_open)
+        return self.book.view(int(at_s * 1e6), circuit_open=circuit_open, half_open=half_open)
 
     def _fold_labels(self) -> None:
         if not self._labels:

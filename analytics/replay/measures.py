@@ -109,6 +109,7 @@ def figures(
         "regret_usd": (cost - hindsight_usd) * n / NUSD_PER_USD,
         "ece": calibration_error(trace.p_good, trace.quality),
         "lost_attempts": float(trace.n_lost.sum()),
+        "tries_aside": float(trace.n_tries[-1]),
         "reserve_binding_share": float(trace.binding.mean()),
     }
     if target is not None:

@@ -28,10 +28,14 @@ from analytics.replay.settings import ReplaySettings
 from analytics.replay.shocks import ShockPlan, plan_shock
 from analytics.replay.stream import Stream, make_stream
 from analytics.replay.world import World
+from bidding.kernel import compiled
 
 Progress = Callable[[str, float | None], None]
 """Told what is being done, and the share of the whole that is behind (None: unknown)."""
 Features = list[tuple[float, ...]]
+
+WORTH_COMPILING = 50_000
+"""Requests of a policy from which on compiling the kernel takes less time than it saves."""
 
 
 def online(
@@ -43,6 +47,7 @@ def online(
     per_seed: dict[str, list[dict[str, float]]] = {name: [] for name in [*playing, *yardsticks]}
     traces: dict[str, list[Trace]] = {name: [] for name in playing}
     plan = no_shock(world, settings)
+    kernel = compiled() if settings.seeds * settings.requests >= WORTH_COMPILING else None
     for seed in range(settings.seeds):
         stream = make_stream(world, seed, settings.requests, settings.feedback)
         plan = shock_of(world, stream, settings)
@@ -50,7 +55,7 @@ def online(
         for k, name in enumerate(playing):
             done = (seed + k / len(playing)) / settings.seeds
             progress(f"seed {seed + 1} of {settings.seeds}: {name}", done)
-            trace = Episode(world, stream, makers[name](), settings, plan, features).run()
+            trace = Episode(world, stream, makers[name](), settings, plan, features, kernel).run()
             per_seed[name].append(figures(trace, phases, settings.target, settings.ttft_s))
             if settings.shock is not None:
                 traces[name].append(trace)

@@ -26,6 +26,7 @@ JSON_FIELDS = (
     "short_windows",
     "worst_short",
     "lost_attempts",
+    "tries_aside",
     "reserve_binding_share",
     "quality_share",
     "cost_share",

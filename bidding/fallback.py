@@ -20,13 +20,15 @@ import enum
 from collections.abc import Container, Sequence
 from typing import NamedTuple
 
+from bidding.decision import Bid
 from bidding.outcome import FailureClass, lesson, tries_next_offer
-from bidding.waiting import WaitRules
+from bidding.waiting import Aim, Forecast, WaitRules
 
 
 class Candidate(NamedTuple):
     """A ranked offer as it stands now. `busy_ms` is how long it asked to be left alone,
-    `n_out` how many calls to it are out.
+    `n_out` how many calls to it are out, `score_nusd` its bid as things stand (`late_score_nusd`):
+    lower is asked first, equal ones in the ranking's order.
     """
 
     offer: str
@@ -34,6 +36,23 @@ class Candidate(NamedTuple):
     full: bool = False
     busy_ms: float = 0.0
     n_out: int = 0
+    score_nusd: float = 0.0
+
+
+def late_score_nusd(
+    bid: Bid, forecast: Forecast | None, aim: Aim, punctuality_price_nusd: float
+) -> float:
+    """A bid's score once time has gone by: its chance of being on time is what is left of it.
+
+    The auction scored every offer as if asked at once. Asked later, a slow one loses more of its
+    chance than a quick one, and at the class's price of punctuality that may turn the ranking.
+    An offer of which nothing is known, or a request without a target, keeps its score.
+    """
+    by_ms = None if forecast is None else aim.first_token_by_ms(forecast)
+    if forecast is None or by_ms is None:
+        return bid.score_nusd
+    lost = max(bid.p_on_time - forecast.p_first_within(by_ms), 0.0)
+    return bid.score_nusd + punctuality_price_nusd * lost
 
 
 class StopReason(enum.StrEnum):
@@ -76,7 +95,7 @@ def next_step(
     Parameters
     ----------
     candidates : sequence of Candidate
-        The decision's bids, best first.
+        The decision's bids, best first; asked in the order of their scores as they stand now.
     ended : sequence of (offer, FailureClass)
         This request's attempts so far, in order; empty before the first.
     budget_allows : bool
@@ -102,7 +121,8 @@ def next_step(
     busy: list[float] = []
     over_budget = False
     doubtful: int | None = None
-    for i, candidate in enumerate(candidates):
+    for i in sorted(range(len(candidates)), key=lambda i: candidates[i].score_nusd):
+        candidate = candidates[i]
         if candidate.offer in tried or candidate.offer in waiting:
             continue
         if candidate.full or candidate.busy_ms > 0.0:

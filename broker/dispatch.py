@@ -144,7 +144,9 @@ class Dispatcher:
         after_ms = hedge_ms(sellers, order, seats, place, ended)
         if self._secure is not None:
             await self._secure(order, seats[place].offer.id)
-        first = self._begin(order, seats, place, ended, whole=whole, patient=after_ms is not None)
+        first = self._begin(
+            order, seats, place, ended, set(), whole=whole, patient=after_ms is not None
+        )
 
         def note(attempt: Attempt, failed: Failed) -> None:
             ended.append((attempt.seat.offer.id, failed.failure))
@@ -156,15 +158,15 @@ class Dispatcher:
                 note(first, failed)
             return first, failed
 
-        async def second() -> Attempt | None:
-            step = sellers.next_step(order, seats, ended, {first.seat.offer.id})
+        async def beside(waiting: set[str]) -> Attempt | None:
+            step = sellers.next_step(order, seats, ended, waiting)
             if isinstance(step, Try) and not step.delay_ms and sellers.hedge():
                 if self._secure is not None:
                     await self._secure(order, seats[step.place].offer.id)
-                return self._begin(order, seats, step.place, ended, whole=whole, hedge=True)
+                return self._begin(order, seats, step.place, ended, waiting, whole=whole)
             return None
 
-        return await race(first, after_ms, second, note, whole=whole)
+        return await race(first, after_ms, beside, note, whole=whole)
 
     def _seated(self, order: Order) -> list[Seat]:
         seats = (self._seats(bid.offer) for bid in order.decision.ranked)
@@ -176,18 +178,28 @@ class Dispatcher:
         seats: list[Seat],
         place: int,
         ended: Ended,
+        waiting: set[str],
         *,
         whole: bool,
-        hedge: bool = False,
         patient: bool = False,
     ) -> Attempt:
-        """Take a place at a seller. A `patient` attempt will be hedged rather than given up."""
-        seat = seats[place]
+        """Take a place at a seller, beside calls to those in `waiting` if any: then it is a
+        hedge. A `patient` attempt will be hedged rather than given up.
+        """
+        seat, hedge = seats[place], bool(waiting)
         stream = self._streams(order, seat)
         tried = {offer for offer, _ in ended}
         falling_back = bool(tried) and seat.offer.id not in tried
         waits = waits_for(
-            self.sellers, order, seats, place, ended, stream=stream, whole=whole, patient=patient
+            self.sellers,
+            order,
+            seats,
+            place,
+            ended,
+            waiting,
+            stream=stream,
+            whole=whole,
+            patient=patient,
         )
         n_inflight = self.sellers.take(seat, falling_back=falling_back)
         self._on_sent(seat.offer.id, order.input_tokens + order.output_tokens)

@@ -13,18 +13,20 @@ from broker.wire.neutral import Failed
 async def race(
     first: Attempt,
     hedge_ms: float,
-    second: Callable[[], Awaitable[Attempt | None]],
+    another: Callable[[set[str]], Awaitable[Attempt | None]],
     note: Callable[[Attempt, Failed], None],
     *,
     whole: bool,
 ) -> tuple[Attempt, Failed | None]:
     """`first`, and after `hedge_ms` of silence the next best as well.
 
+    Where one of two fails and the other is silent still, the next best takes its place.
+
     Parameters
     ----------
-    second : callable
-        Begins the next best attempt; None where nobody may be asked as well: then `first` is
-        given up when it would be without hedging.
+    another : callable
+        Begins the next best attempt beside the offers given; None where nobody may be asked as
+        well: then `first` is given up when it would be without hedging.
     note : callable
         Takes each attempt that failed.
 
@@ -37,6 +39,13 @@ async def race(
     timeout: float | None = hedge_ms * 1e-3
     denied = False
     last: tuple[Attempt, Failed | None] | None = None
+
+    async def ask_another() -> bool:
+        other = await another({attempt.seat.offer.id for attempt in running.values()})
+        if other is not None:
+            running[asyncio.ensure_future(other.start(whole=whole))] = other
+        return other is not None
+
     try:
         while running:
             done, _ = await asyncio.wait(
@@ -50,10 +59,7 @@ async def race(
                     given_up = first.give_up("silence")
                     note(first, given_up)
                     return first, given_up
-                other = await second()
-                if other is not None:
-                    running[asyncio.ensure_future(other.start(whole=whole))] = other
-                else:
+                if not await ask_another():
                     denied, timeout = True, first.overdue_in_s
             for task in done:
                 attempt = running.pop(task)
@@ -62,6 +68,9 @@ async def race(
                 if failed is None:
                     return last
                 note(attempt, failed)
+            silent = all(attempt.meter.first_ns is None for attempt in running.values())
+            if done and running and silent:
+                await ask_another()
     finally:
         for task, attempt in running.items():
             if last is not None and last[1] is None:

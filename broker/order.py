@@ -6,6 +6,7 @@ from msgspec import Struct, field
 
 from bidding.decision import Decision
 from bidding.market import PriceList
+from bidding.waiting import Aim
 from broker.tracing import RequestTrace
 from broker.wire.neutral import NeutralRequest
 from feeds.records import AttemptRecord, Source
@@ -54,3 +55,13 @@ class Order(Struct, kw_only=True):
     rejected: list[str] = field(default_factory=list)
     prices: dict[str, PriceList] = field(default_factory=dict)
     most_tokens: int = 0
+
+    def aim(self, now_ns: int) -> Aim:
+        """What is left of its times at `now_ns`."""
+        ttft, latency = self.ttft_target_ns, self.latency_target_ns
+        return Aim(
+            hard_ms=(self.deadline_ns - now_ns) * 1e-6,
+            ttft_ms=None if ttft is None else (ttft - now_ns) * 1e-6,
+            latency_ms=None if latency is None else (latency - now_ns) * 1e-6,
+            n_tokens=self.output_tokens,
+        )

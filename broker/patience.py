@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-from bidding.waiting import Aim, first_token_timeout_ms, gap_timeout_ms, hedge_after_ms, is_too_slow
+from bidding.waiting import first_token_timeout_ms, gap_timeout_ms, hedge_after_ms, is_too_slow
 from broker.attempt import Attempt
 from broker.order import Order
 from broker.providers.base import Seat
@@ -27,23 +27,13 @@ class Waits(NamedTuple):
     gap_ms: float
 
 
-def aim_of(order: Order, now_ns: int) -> Aim:
-    """What is left of the order's times at `now_ns`."""
-    ttft, latency = order.ttft_target_ns, order.latency_target_ns
-    return Aim(
-        hard_ms=(order.deadline_ns - now_ns) * 1e-6,
-        ttft_ms=None if ttft is None else (ttft - now_ns) * 1e-6,
-        latency_ms=None if latency is None else (latency - now_ns) * 1e-6,
-        n_tokens=order.output_tokens,
-    )
-
-
 def waits_for(
     sellers: Sellers,
     order: Order,
     seats: Sequence[Seat],
     place: int,
     ended: Ended,
+    waiting: set[str],
     *,
     stream: bool,
     whole: bool,
@@ -52,8 +42,8 @@ def waits_for(
     """The limits of an attempt at `seats[place]`. A `patient` one will be hedged, not given up."""
     rules = sellers.settings.wait
     own = sellers.forecast(seats[place].offer.id)
-    aim = aim_of(order, sellers.clock.monotonic_ns())
-    runner_up = sellers.runner_up(seats, place, ended)
+    aim = order.aim(sellers.clock.monotonic_ns())
+    runner_up = sellers.runner_up(order, seats, place, ended, waiting)
     wait_ms = first_token_timeout_ms(
         own,
         None if runner_up is None else sellers.forecast(runner_up),
@@ -88,12 +78,13 @@ def hedge_ms(
     if not (sellers.settings.hedge and order.hedge and sellers.may_hedge()):
         return None
     own = sellers.forecast(seats[place].offer.id)
-    other = sellers.runner_ups_forecast(seats, place, ended)
+    other = sellers.runner_ups_forecast(order, seats, place, ended)
     if own is None or other is None:
         return None
-    aim = aim_of(order, sellers.clock.monotonic_ns())
-    patience_ms = first_token_timeout_ms(own, other, aim, sellers.settings.wait)
-    early_ms = hedge_after_ms(own, other, aim)
+    aim = order.aim(sellers.clock.monotonic_ns())
+    rules = sellers.settings.wait
+    patience_ms = first_token_timeout_ms(own, other, aim, rules)
+    early_ms = hedge_after_ms(own, other, aim, sudden_share=rules.sudden_share)
     return patience_ms if early_ms is None else min(early_ms, patience_ms)
 
 
@@ -103,7 +94,7 @@ def slowness(
     """Whether an answer that nobody has seen yet should give way; None without a deadline."""
     if order.latency_target_ns is None:
         return None
-    aim = aim_of(order, order.started_ns)._replace(ttft_ms=None)
+    aim = order.aim(order.started_ns)._replace(ttft_ms=None)
 
     def too_slow(attempt: Attempt, now_ns: int) -> bool:
         meter = attempt.meter
@@ -114,7 +105,7 @@ def slowness(
             writing_ms=(now_ns - meter.first_ns) * 1e-6,
             n_written=meter.n_events,
             aim=aim,
-            runner_up=sellers.runner_ups_forecast(seats, place, []),
+            runner_up=sellers.runner_ups_forecast(order, seats, place, []),
             rules=sellers.settings.wait,
         )
 

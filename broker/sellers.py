@@ -9,17 +9,20 @@ What is believed of a seller's speed comes from the market; how long to wait for
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Sequence
+from operator import attrgetter
 
-from bidding.fallback import Candidate, Standings, Stop, StopReason, Try, next_step
+from bidding.fallback import Candidate, Standings, Stop, StopReason, Try, late_score_nusd, next_step
 from bidding.outcome import FailureClass
 from bidding.retry_budget import Budget
-from bidding.waiting import Forecast
+from bidding.waiting import Aim, Forecast
 from broker.dispatch_settings import DispatchSettings
 from broker.order import Order
 from broker.providers.base import Seat
 from feeds.clock import Clock
 from feeds.records import AttemptRecord
+
+_score_nusd = attrgetter("score_nusd")
 
 Ended = list[tuple[str, FailureClass]]
 """A request's attempts so far, in order."""
@@ -69,13 +72,16 @@ class Sellers:
     def next_step(
         self, order: Order, seats: Sequence[Seat], ended: Ended, waiting: set[str]
     ) -> Try | Stop:
-        """Whom to ask now, by `bidding.fallback`. A probe is one call, however it ends."""
+        """Whom to ask now, by `bidding.fallback`: at first whom the auction chose, then by what
+        the bids are worth in the time that is left. A probe is one call, however it ends.
+        """
         if ended and order.source == "probe":
             return Stop(StopReason.SPENT)
         now_ns = self.clock.monotonic_ns()
         may_retry = self._retries.allows(now_ns * 1e-9)
+        aim = order.aim(now_ns) if ended or waiting else None
         return next_step(
-            [self._candidate(seat, now_ns) for seat in seats],
+            self._candidates(order, seats, now_ns, aim),
             ended,
             remaining_ms=(order.deadline_ns - now_ns) * 1e-6,
             budget_allows=may_retry,
@@ -85,26 +91,56 @@ class Sellers:
             waiting=waiting,
         )
 
-    def runner_up(self, seats: Sequence[Seat], place: int, ended: Ended) -> str | None:
-        """Who would be asked next; None when nobody is left who could be."""
+    def runner_up(
+        self,
+        order: Order,
+        seats: Sequence[Seat],
+        place: int,
+        ended: Ended,
+        waiting: Container[str] = (),
+    ) -> str | None:
+        """Who would be asked next, with half of the time gone; None when nobody is left who
+        could be.
+        """
         tried = {offer for offer, _ in ended}
         now_ns = self.clock.monotonic_ns()
-        for i, seat in enumerate(seats):
-            if i == place or seat.offer.id in tried:
-                continue
-            candidate = self._candidate(seat, now_ns)
-            if candidate.good_standing and not candidate.full and not candidate.busy_ms:
-                return seat.offer.id
-        return None
+        candidates = self._candidates(order, seats, now_ns, _half(order.aim(now_ns)))
+        sound = (
+            candidate
+            for i, candidate in enumerate(candidates)
+            if i != place
+            and candidate.offer not in tried
+            and candidate.offer not in waiting
+            and candidate.good_standing
+            and not candidate.full
+            and not candidate.busy_ms
+        )
+        best = min(sound, key=_score_nusd, default=None)
+        return None if best is None else best.offer
 
     def runner_ups_forecast(
-        self, seats: Sequence[Seat], place: int, ended: Ended
+        self, order: Order, seats: Sequence[Seat], place: int, ended: Ended
     ) -> Forecast | None:
         """What is believed of who would be asked next."""
-        offer = self.runner_up(seats, place, ended)
+        offer = self.runner_up(order, seats, place, ended)
         return None if offer is None else self.forecast(offer)
 
-    def _candidate(self, seat: Seat, now_ns: int) -> Candidate:
+    def _candidates(
+        self, order: Order, seats: Sequence[Seat], now_ns: int, aim: Aim | None
+    ) -> list[Candidate]:
+        """The seats as they stand, scored for `aim` where punctuality has a price."""
+        price_nusd = order.decision.punctuality_price_nusd
+        if aim is None or price_nusd <= 0.0:
+            return [self._candidate(seat, now_ns, 0.0) for seat in seats]
+        bids = {bid.offer: bid for bid in order.decision.ranked}
+        found = []
+        for seat in seats:
+            offer = seat.offer.id
+            score_nusd = late_score_nusd(bids[offer], self.forecast(offer), aim, price_nusd)
+            found.append(self._candidate(seat, now_ns, score_nusd))
+        return found
+
+    def _candidate(self, seat: Seat, now_ns: int, score_nusd: float) -> Candidate:
         offer = seat.offer.id
         busy_ms = 0.0
         if self._busy_until_ns:
@@ -117,7 +153,8 @@ class Sellers:
         open_calls = self._provider_inflight.get(provider.id, 0)
         full = open_calls >= provider.limit_concurrency
         n_out = self._offer_inflight.get(offer, 0)
-        return Candidate(offer, self._standings.good(offer), full, busy_ms, n_out)
+        good = self._standings.good(offer)
+        return Candidate(offer, good, full, busy_ms, n_out, score_nusd)
 
     def take(self, seat: Seat, *, falling_back: bool) -> int:
         """A call goes out to `seat`; how many were out to its offer before.
@@ -165,6 +202,15 @@ class Sellers:
         if record.retry_after_s:
             wait_s = min(record.retry_after_s, self.settings.max_busy_s)
             self._busy_until_ns[offer] = self.clock.monotonic_ns() + round(wait_s * 1e9)
+
+
+def _half(aim: Aim) -> Aim:
+    """With half of the SLA's time gone."""
+    ttft, latency = aim.ttft_ms, aim.latency_ms
+    return aim._replace(
+        ttft_ms=None if ttft is None else 0.5 * ttft,
+        latency_ms=None if latency is None else 0.5 * latency,
+    )
 
 
 def _less(counts: dict[str, int], key: str) -> None:

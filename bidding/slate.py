@@ -23,6 +23,7 @@ from bidding.bid_columns import (
     N_SCARCE,
     ON_TIME,
     PRICE,
+    PUNCTUALITY,
     SHADOW,
     SHADOW_TOKEN,
     WORTH,
@@ -44,6 +45,8 @@ from bidding.view import MarketView, TaskColumns
 MAX_SLATES: Final = 4096
 MAX_PARTS: Final = 1024
 _NO_BOUND: Final = 1e12
+_HARDLY: Final = 0.75
+"""Share of the class's punctuality below which a half-open offer is not tried by a request."""
 NOBODY: Final[Bools] = np.zeros(0, dtype=bool)
 _NO_PLACES: Final[Ints] = np.zeros(0, dtype=np.int64)
 
@@ -117,9 +120,12 @@ class Slate:
         """Where somebody's circuit is half open, explore by probing instead.
 
         To be drawn it must win once the loss is forgiven that failing and being late cost it; of
-        several, the one that has lost most sets the measure.
+        several, the one that has lost most sets the measure. Forgiven is a doubt, not what is
+        known: one whose quote says that it would hardly be on time is left to requests that
+        have time.
         """
         places = np.flatnonzero(half_open[self.rows])
+        places = places[self.columns[ON_TIME, places] >= _HARDLY * self.rule_list[PUNCTUALITY]]
         if not len(places):
             return
         late = self.punctuality_price_nusd * (1.0 - self.columns[ON_TIME, places])

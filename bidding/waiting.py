@@ -37,14 +37,11 @@ class WaitRules(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     quantile at which it may be abandoned for the runner-up's sake; `finish_tail` the quantile
     of the runner-up's finish that has to fit into what is left. Without a deadline an offer
     gets `patience` times its tail. `least_ms` and `most_ms` bound the wait whatever the quote.
-    `sudden_share` is the share of calls at which an offer is all at once far slower than its
-    quote: past its usual time, silence is the likelier to be that.
     """
 
     tail: Probability = 0.995
     hasty_tail: Probability = 0.9
     finish_tail: Probability = 0.9
-    sudden_share: Annotated[float, Meta(ge=0.0, le=0.5)] = 0.02
     patience: Annotated[float, Meta(ge=1.0, le=100.0)] = 3.0
     least_ms: PositiveMs = 250.0
     most_ms: PositiveMs = 60_000.0
@@ -169,12 +166,7 @@ def _latest_start_ms(runner_up: Forecast, aim: Aim, rules: WaitRules) -> float |
 
 
 def hedge_after_ms(
-    first: Forecast,
-    second: Forecast,
-    aim: Aim,
-    *,
-    sudden_share: float = 0.0,
-    n_steps: int = 32,
+    first: Forecast, second: Forecast, aim: Aim, *, n_steps: int = 32
 ) -> float | None:
     """When to ask the runner-up as well: as soon as it is likelier to be on time than the first
     still is, given that the first has shown nothing yet. None: never, or there is no target.
@@ -183,18 +175,15 @@ def hedge_after_ms(
     -----
     P(T1 ≤ d1 | T1 > t) = (F1(d1) − F1(t)) / (1 − F1(t)) is compared with F2(d2 − t), on a grid
     of `n_steps` moments up to the target; 0 is left out, since the auction has just said no.
-    With a `sudden_share` of e, F1 is (1 − e) of what the quote says: a log-normal alone takes a
-    silence far in its tail for bad luck, and trusts an offer that has just become slow.
     """
     by_first = aim.first_token_by_ms(first)
     by_second = aim.first_token_by_ms(second)
     if by_first is None or by_second is None or by_second <= 0.0:
         return None
-    as_usual = 1.0 - sudden_share
-    at_deadline = as_usual * first.p_first_within(by_first)
+    at_deadline = first.p_first_within(by_first)
     for i in range(1, n_steps):
         t = by_second * i / n_steps
-        shown = as_usual * first.p_first_within(t)
+        shown = first.p_first_within(t)
         chance = (at_deadline - shown) / (1.0 - shown) if shown < 1.0 else 0.0
         other = second.p_first_within(by_second - t)
         if other > max(chance, 0.0) and other > 0.05:

@@ -77,6 +77,7 @@ class Overlay:
             or is_spent
             or self._by_offer.circuits[row].is_open
             or self._by_provider.circuits[provider].is_open
+            or self._back_until_s[row] > now_s
         )
 
     def told(self, offer: str, left: QuotaLeft, sent_at_s: float, now_s: float) -> bool:
@@ -113,7 +114,7 @@ class Overlay:
         after = (self._blocked_until(row), self._provider_blocked_until(provider))
         if any(was_open) and self.aside[row]:
             self._return(row, provider, was_open, now_s)
-        return bool(was_full) or before != after
+        return bool(was_full or before != after or self._back_until_s[row] > now_s)
 
     def _return(self, row: int, provider: int, was_open: tuple[bool, bool], now_s: float) -> None:
         """Draw requests to what tries aside have closed; the first that fails opens it again."""
@@ -155,13 +156,15 @@ class Overlay:
     def half_open(self, now_s: float) -> Bools:
         """Offers to draw requests to, shape (n_offers,): their circuit, or their provider's, is
         half open, with nobody else to try them; or tries aside have closed it just now, and what
-        its failures cost it would keep requests from finding out.
+        its failures cost it would keep requests from finding out. One at a time: an offer that
+        answers, but slowly, is closed too, and should cost one request its time and not many.
         """
         of = self._offers.provider
         waiting = self._by_offer.half_open(now_s) | self._by_provider.half_open(now_s)[of]
         mask: Bools = waiting & ~self.circuit_open(now_s)
         if now_s < self._returning_until_s:
-            mask |= self.aside & (self._back_until_s > now_s) & ~self.circuit_open(now_s)
+            back = (self._back_until_s > now_s) & (self.n_inflight == 0.0)
+            mask |= self.aside & back & ~self.circuit_open(now_s)
         return mask
 
     def quota_blocked(self, now_s: float) -> Bools:

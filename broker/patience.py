@@ -82,9 +82,8 @@ def hedge_ms(
     if own is None or other is None:
         return None
     aim = order.aim(sellers.clock.monotonic_ns())
-    rules = sellers.settings.wait
-    patience_ms = first_token_timeout_ms(own, other, aim, rules)
-    early_ms = hedge_after_ms(own, other, aim, sudden_share=rules.sudden_share)
+    patience_ms = first_token_timeout_ms(own, other, aim, sellers.settings.wait)
+    early_ms = hedge_after_ms(own, other, aim)
     return patience_ms if early_ms is None else min(early_ms, patience_ms)
 
 

@@ -7,7 +7,16 @@ import math
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bidding.fallback import Candidate, Standings, Stop, StopReason, Try, next_step
+from bidding.decision import Bid
+from bidding.fallback import (
+    Candidate,
+    Standings,
+    Stop,
+    StopReason,
+    Try,
+    late_score_nusd,
+    next_step,
+)
 from bidding.outcome import FailureClass, tries_next_offer
 from bidding.retry_budget import Budget
 from bidding.waiting import (
@@ -239,3 +248,58 @@ def test_two_sellers_down_do_not_keep_the_third_from_being_asked() -> None:
         rules=RULES,
     )
     assert step == Try(2)
+
+
+bids = st.builds(
+    Bid,
+    offer=st.just("a"),
+    row=st.just(0),
+    score_nusd=st.floats(-1e7, 1e7),
+    cost_nusd=st.floats(0.0, 1e6),
+    p_good=st.floats(0.0, 1.0),
+    p_on_time=st.floats(0.0, 1.0),
+)
+
+
+@given(bid=bids, forecast=forecasts, aim=aims, price=st.floats(0.0, 1e7), later=st.floats(0.0, 1e4))
+def test_a_bid_is_worth_less_the_later_it_is_asked(
+    bid: Bid, forecast: Forecast, aim: Aim, price: float, later: float
+) -> None:
+    now = late_score_nusd(bid, forecast, aim, price)
+    then = aim._replace(
+        ttft_ms=None if aim.ttft_ms is None else aim.ttft_ms - later,
+        latency_ms=None if aim.latency_ms is None else aim.latency_ms - later,
+    )
+    assert bid.score_nusd <= now <= late_score_nusd(bid, forecast, then, price) + 1e-6
+    assert now <= bid.score_nusd + price * bid.p_on_time + 1e-6
+
+
+def test_whom_to_ask_late_is_who_can_still_make_it_if_that_is_worth_it() -> None:
+    aim = Aim(60_000.0, ttft_ms=400.0)
+    slow = Forecast(math.log(500.0), 0.2, math.log(10.0))
+    quick = Forecast(math.log(100.0), 0.2, math.log(10.0))
+    ranked = [("slow", slow, 10.0), ("quick", quick, 40.0)]
+
+    def asked(price_nusd: float) -> str:
+        candidates = [
+            Candidate(
+                name,
+                score_nusd=late_score_nusd(
+                    Bid(name, 0, score, score, 0.9, 0.98), forecast, aim, price_nusd
+                ),
+            )
+            for name, forecast, score in ranked
+        ]
+        step = next_step(
+            candidates,
+            [("winner", FailureClass.TIMEOUT_TTFT)],
+            remaining_ms=60_000.0,
+            budget_allows=True,
+            same_offer_allows=True,
+            rules=RULES,
+        )
+        assert isinstance(step, Try)
+        return candidates[step.place].offer
+
+    assert asked(1000.0) == "quick"
+    assert asked(1.0) == "slow"

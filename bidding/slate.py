@@ -114,18 +114,20 @@ class Slate:
             self.columns[SHADOW] = view.shadow.request_nusd[rows] + per_token * out_tokens[rows]
             self.columns[SHADOW_TOKEN] = per_token
         if len(view.half_open) and params.exploration.probe_share:
-            self._probe(view.half_open, params.exploration)
+            self._probe(view, params.exploration)
 
-    def _probe(self, half_open: Bools, params: ExplorationParams) -> None:
+    def _probe(self, view: MarketView, params: ExplorationParams) -> None:
         """Where somebody's circuit is half open, explore by probing instead.
 
         To be drawn it must win once the loss is forgiven that failing and being late cost it; of
         several, the one that has lost most sets the measure. Forgiven is a doubt, not what is
-        known: one whose quote says that it would hardly be on time is left to requests that
-        have time.
+        known: one whose quote says that it would hardly be on time, were it well, is left to
+        requests that have time.
         """
-        places = np.flatnonzero(half_open[self.rows])
-        places = places[self.columns[ON_TIME, places] >= _HARDLY * self.rule_list[PUNCTUALITY]]
+        places = np.flatnonzero(view.half_open[self.rows])
+        well = 1.0 - np.minimum(view.quotes.fail_share[self.rows[places]], 0.99)
+        hardly = _HARDLY * self.rule_list[PUNCTUALITY]
+        places = places[self.columns[ON_TIME, places] / well >= hardly]
         if not len(places):
             return
         late = self.punctuality_price_nusd * (1.0 - self.columns[ON_TIME, places])

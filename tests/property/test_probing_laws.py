@@ -91,3 +91,24 @@ def test_the_kernel_probes_alike() -> None:
     fast = dataclasses.replace(plain, kernel=kernel, memo=Memo())
     for seed in range(300):
         assert decide(plain, REQUEST, PARAMS, seed) == decide(fast, REQUEST, PARAMS, seed)
+
+
+def test_a_request_in_a_hurry_does_not_try_who_is_slow() -> None:
+    well = _best(_view())
+    book = MarketBook(catalogue())
+    offers = book.offers.offer_ids
+    for offer in offers:
+        ms = 4_000.0 if offer == well else 200.0
+        made = quote(offer, ttft_ms=ms)
+        share = 0.6 if offer == well else 0.01
+        book.apply_quote(msgspec.structs.replace(made, fail_share=share))
+    book.apply_skill(skill([0.87, 0.87, 0.87, 0.87], sd=0.01))
+    view = book.view(1, half_open=np.array([o == well for o in offers]))
+
+    def tried(sla: Sla) -> int:
+        request = msgspec.structs.replace(REQUEST, sla=sla)
+        made = [decide(view, request, PARAMS, seed).winner for seed in range(100)]
+        return sum(w is not None and w.offer == well for w in made)
+
+    assert tried(REQUEST.sla) == 0
+    assert tried(Sla()) > 20

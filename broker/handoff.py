@@ -61,8 +61,7 @@ def readable(request: NeutralRequest) -> NeutralRequest:
 
 
 def _is_sealed(part: object) -> bool:
-    sealed = isinstance(part, Thinking)
-    return sealed and not (part.signature is None and part.redacted is None)  # type: ignore[attr-defined]
+    return isinstance(part, Thinking) and not (part.signature is None and part.redacted is None)
 
 
 def in_words(record: DecisionRecord) -> list[str]:

@@ -14,7 +14,7 @@ import ipaddress
 import socket
 import zlib
 from collections.abc import Collection
-from typing import Annotated, Any, Final, Literal, Self
+from typing import Annotated, Any, Final, Literal, Self, get_args
 
 import aiohttp
 from aiohttp.abc import AbstractResolver, ResolveResult
@@ -27,7 +27,7 @@ from feeds.errors import FetchFailed
 Refusal = Literal[
     "address", "private", "connect", "timeout", "redirect", "status", "html", "encoding", "size"
 ]
-REFUSALS: Final[tuple[Refusal, ...]] = Refusal.__args__  # type: ignore[attr-defined]
+REFUSALS: Final[tuple[Refusal, ...]] = get_args(Refusal)
 MAX_REDIRECTS: Final = 3
 _CHUNK: Final = 64 * 1024
 _HEAD: Final = (b"<!doctype html", b"<html")

@@ -275,9 +275,11 @@ class Answer(Struct, kw_only=True):
 
 def is_visible(event: Event, request: NeutralRequest) -> bool:
     """Whether the app would see this event as output, so that no other seller may follow it."""
+    if isinstance(event, TextDelta):
+        return bool(event.text)
+    if isinstance(event, RefusalDelta):
+        return bool(event.text)
     kind = type(event)
-    if kind is TextDelta or kind is RefusalDelta:
-        return bool(event.text)  # type: ignore[union-attr]
     if kind is ToolCallDelta or kind is Vector:
         return True
     return kind is ThinkingDelta and request.show_thinking

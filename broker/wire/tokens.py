@@ -10,7 +10,7 @@ one C pass of `bytes.translate`, so a 2 KB prompt costs a few microseconds.
 
 from __future__ import annotations
 
-from broker.wire.neutral import Image, NeutralRequest, Part, Text, Thinking, ToolCall, ToolResult
+from broker.wire.neutral import Image, NeutralRequest, Part, Text, Thinking, ToolCall
 
 TOKENS_PER_MESSAGE = 4
 """What chat templates wrap around a turn (OpenAI cookbook: 3 and a role)."""
@@ -71,13 +71,10 @@ def estimate_tokens(request: NeutralRequest) -> int:
 
 
 def _part_tokens(part: Part) -> int:
-    kind = type(part)
-    if kind is Text or kind is Thinking:
-        return estimate_text_tokens(part.text)  # type: ignore[union-attr]
+    if isinstance(part, Text | Thinking):
+        return estimate_text_tokens(part.text)
     if isinstance(part, Image):
         return 85 if part.detail == "low" else TOKENS_PER_IMAGE
     if isinstance(part, ToolCall):
         return 8 + estimate_text_tokens(part.name) + estimate_text_tokens(part.arguments)
-    if isinstance(part, ToolResult):
-        return sum(_part_tokens(p) for p in part.parts)
-    return 0
+    return sum(_part_tokens(p) for p in part.parts)

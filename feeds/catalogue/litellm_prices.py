@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from functools import partial
 from typing import Any, Final
 
 from msgspec.structs import replace
@@ -28,7 +29,7 @@ _TEXT_MODES: Final = {"chat", "completion", "responses", "embedding", None}
 def parse(body: bytes) -> PriceSheet:
     """The whole file; what is priced by the second, the page or the pixel is passed over."""
     entries: dict[str, Callable[[], Listing | None]] = {
-        name: lambda n=name, e=entry: _listing(n, e)  # type: ignore[misc]
+        name: partial(_listing, name, entry)
         for name, entry in json_object(body, NAME).items()
         if name != "sample_spec"
     }

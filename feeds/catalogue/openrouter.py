@@ -7,6 +7,7 @@ router models) and is no price.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from bidding.market import PriceList
@@ -30,18 +31,22 @@ def parse(body: bytes) -> PriceSheet:
     entries: dict[str, Callable[[], Listing | None]] = {}
     if isinstance(data, list):
         for i, entry in enumerate(data):
-            entries[f"{i}:{_name(entry)}"] = lambda e=entry: _listing(  # type: ignore[misc]
-                "openrouter", str(e["id"]), e
-            )
+            entries[f"{i}:{_name(entry)}"] = partial(_of_model, entry)
     elif isinstance(data, dict) and isinstance(data.get("endpoints"), list):
         model = str(data.get("id", ""))
         for i, entry in enumerate(data["endpoints"]):
-            entries[f"{i}:{model}"] = lambda e=entry: _listing(  # type: ignore[misc]
-                str(e["provider_name"]).lower(), model, e
-            )
+            entries[f"{i}:{model}"] = partial(_of_endpoint, model, entry)
     else:
         raise BadRecord("openrouter: neither a list of models nor one model's endpoints")
     return sheet(entries, NAME)
+
+
+def _of_model(entry: dict[str, Any]) -> Listing | None:
+    return _listing("openrouter", str(entry["id"]), entry)
+
+
+def _of_endpoint(model: str, entry: dict[str, Any]) -> Listing | None:
+    return _listing(str(entry["provider_name"]).lower(), model, entry)
 
 
 def _name(entry: object) -> str:

@@ -91,6 +91,12 @@ class FoundTasks:
         self._centres = np.array([t.centre for t in fit]).reshape(len(fit), N_BASE)
         self._half_norms = 0.5 * np.square(self._centres).sum(axis=1)
 
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, FoundTasks) and self.tasks == other.tasks
+
+    def __hash__(self) -> int:
+        return hash(self.tasks)
+
     def assign(self, features: Sequence[float], least_n: float = SETTLED) -> str | None:
         """The task of the nearest that stands for `least_n` prompts; None where there is none, or
         the features cannot be placed.

@@ -299,9 +299,11 @@ def starting_prices(
         quality = _nearest(_of_quality(known), target_quality)
     if target_on_time is not None:
         punctuality = _nearest(_of_punctuality(known), target_on_time)
-    quality = _first(quality, otherwise_nusd[0], default[0])
-    punctuality = _first(punctuality, otherwise_nusd[1], default[1])
     floor = params.floor_price_usd
+    # Below the floor nothing was priced: the request was bought by another rule than ours.
+    priced = [p if p and p >= floor * NUSD_PER_USD else None for p in otherwise_nusd]
+    quality = _first(quality, priced[0], default[0])
+    punctuality = _first(punctuality, priced[1], default[1])
     return (
         _within(quality, floor, params.quality_reserve_usd),
         _within(punctuality, floor, params.punctuality_reserve_usd),

@@ -148,7 +148,9 @@ async def test_a_tenant_is_forgotten_and_the_others_are_not(store: Store, tmp_pa
     # Sums that name nobody still hold what was bought; those of the others are as they were.
     different = await unequal(store)
     assert set(different) <= {"offer_minutes", "offer_hours_of_week", "tenant_hours",
-                              "delivery_hours", "score_hours"}  # fmt: skip
+                              "delivery_hours", "score_hours", "offer_hours",
+                              "provider_minutes", "offer_delivery_hours",
+                              "offer_score_hours"}  # fmt: skip
     sums = await store.query("SELECT sum(n) FROM {raw:Identifier}.offer_minutes")
     assert sums.rows == [(N,)]
     # Forgotten again, there is nothing to do; and a name that begins alike was never meant.

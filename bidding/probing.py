@@ -20,7 +20,7 @@ from bidding.waiting import Forecast
 
 PROBE_TOKENS_IN: Final = 12
 PROBE_TOKENS_OUT: Final = 16
-_LEAST_PAUSE_S: Final = 0.9
+_LEAST_PAUSE_S: Final = 0.7
 _MOST_PAUSE_S: Final = 10.0
 _LEAST_PATIENCE_S: Final = 1.0
 _SLOW_QUANTILE: Final = 0.95
@@ -99,7 +99,7 @@ def broken_pause_s(down_s: float) -> float:
     Examples
     --------
     >>> [broken_pause_s(s) for s in (4.0, 120.0, 86_400.0)]
-    [0.9, 1.2, 10.0]
+    [0.7, 1.2, 10.0]
     """
     return min(max(_LEAST_PAUSE_S, 0.01 * down_s), _MOST_PAUSE_S)
 

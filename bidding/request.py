@@ -64,6 +64,20 @@ class Verify(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     weight: Share | None = None
 
 
+class Budget(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What an app's requests may cost together in every hour, day or month (UTC).
+
+    All requests of a key that state the same `name` and `period` spend from it, each held to the
+    `usd` that it states itself.
+    """
+
+    usd: Annotated[float, Meta(gt=0.0, le=1_000_000.0)]
+    period: Literal["hour", "day", "month"]
+    name: Annotated[str, Meta(min_length=1, max_length=64, pattern=r"^[A-Za-z0-9._:/@-]+$")] = (
+        "default"
+    )
+
+
 CHECKED: Final = Verify()
 """What is left of an SLA's checks once they are out of the way: that there were some."""
 
@@ -75,7 +89,8 @@ class Sla(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     `strict`: a floor for this very request). `ttft_ms` and `latency_ms` are deadlines to be
     met with probability `percentile`. `value_usd` states what a good answer is worth. With
     `resume` a stream of plain text that breaks off is continued by the runner-up. `verify` are
-    checks of the answer; a stream is then held back until it has passed.
+    checks of the answer; a stream is then held back until it has passed. `budget` is money of the
+    app's own for a period, beside whatever its key may spend.
     """
 
     quality: Share | None = None
@@ -92,6 +107,7 @@ class Sla(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     resume: bool = False
     explain: bool = False
     verify: Verify | None = None
+    budget: Budget | None = None
 
     def class_key(self, tenant: str, task: str) -> str:
         """Name of the SLA class whose average this request belongs to: tenant × task × targets.

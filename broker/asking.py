@@ -31,10 +31,12 @@ def as_decided(sla: Sla) -> Sla:
     Of its checks is left that there were some: such requests are a class of their own, since
     what they are delivered, and so what a better seller is worth to them, differs.
     """
-    if sla.session is None and not (sla.explain or sla.resume or sla.verify):
+    if sla.session is None and not (sla.explain or sla.resume or sla.verify or sla.budget):
         return sla
     checked = None if sla.verify is None else CHECKED
-    return msgspec.structs.replace(sla, session=None, explain=False, resume=False, verify=checked)
+    return msgspec.structs.replace(
+        sla, session=None, explain=False, resume=False, verify=checked, budget=None
+    )
 
 
 def with_features(

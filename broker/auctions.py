@@ -72,7 +72,7 @@ def auction_request(
     Raises
     ------
     BadRequest
-        The size of the prompt is not known.
+        The size of the prompt is not known, or a budget is stated.
     UnknownModel, ModelNotAllowed
     """
     meaning = meaning_of(asked.model, asked.models, offers)
@@ -83,6 +83,12 @@ def auction_request(
         raise BadRequest(
             f"unknown capability {error}", path="needs", remedy=f"choose from {known}"
         ) from error
+    if asked.sla.budget is not None:
+        raise BadRequest(
+            "money is set aside for calls that the broker makes, and this is a decision alone",
+            path="sla.budget",
+            remedy="leave it out here, or let the broker make the call",
+        )
     sla = merged_sla(asked.sla, policy.sla) or DEFAULT_SLA
     sla = as_decided(sla)
     if policy.models or policy.sla is not None:

@@ -13,7 +13,7 @@ from bidding.outcome import FailureClass
 from bidding.units import usd_from_nusd
 from broker import handoff
 from broker.recent import Flight
-from feeds.flight import switch_in
+from feeds.flight import budget_in, switch_in
 from feeds.records import AttemptRecord, BidRecord, DecisionRecord, HandoffRecord, VerdictRecord
 
 _OF_THE_REQUEST = frozenset(
@@ -52,6 +52,8 @@ def autopsy(flight: Flight) -> dict[str, Any]:
             "params_version": decision.params_version,
             "view": decision.view_number,
             "seed": decision.seed,
+            "money_price": decision.money_price,
+            "budget": _budget(decision),
             "arm": decision.arm,
             "shadow": _shadow(decision),
         },
@@ -112,9 +114,9 @@ def timeline(decision: DecisionRecord, attempts: list[AttemptRecord]) -> list[di
 def blame(flight: Flight) -> str | None:
     """Who is to blame for what went wrong; None where nothing did.
 
-    `request`: nobody may or can do what was asked. `provider`: the seller did not do what it was
-    rightly believed to do. `deadline`: no bid was believed to meet it. `choice`: another bid was
-    the better one by what we believed ourselves.
+    `budget`: it did not pay for the request. `request`: nobody may or can do what was asked.
+    `provider`: the seller did not do what it was rightly believed to do. `deadline`: no bid was
+    believed to meet it. `choice`: another bid was the better one by what we believed ourselves.
     """
     decision = flight.decision
     if decision.winner is None:
@@ -122,6 +124,9 @@ def blame(flight: Flight) -> str | None:
         return "provider" if set(decision.no_bids) <= gone else "request"
     if decision.only and not flight.attempts:
         return None
+    budget = budget_in(decision)
+    if budget is not None and not budget.set_aside_nusd:
+        return "budget"
     if decision.failure is not None and decision.failure is not FailureClass.OK:
         ends = {a.failure for a in flight.attempts}
         return "request" if ends and ends <= _OF_THE_REQUEST else "provider"
@@ -152,6 +157,7 @@ def blame_line(flight: Flight) -> str:
     """The blame as a sentence."""
     return {
         None: "Nothing went wrong that is known of.",
+        "budget": "To blame is the budget: too little is left of it.",
         "request": "To blame is the request: no seller may or can do what it asks.",
         "provider": "To blame is the provider: it did not do what it was believed to do.",
         "deadline": "To blame is the deadline: no bid was believed likely enough to meet it.",
@@ -189,6 +195,7 @@ def why(decision: DecisionRecord, attempts: list[AttemptRecord]) -> list[str]:
             f"The conversation fitted no offer; its {decision.trimmed_messages} oldest messages "
             f"({decision.trimmed_tokens} tokens) were dropped, as the key allows."
         )
+    lines += _budget_lines(decision)
     lines += handoff.in_words(decision)
     if decision.earlier_handoffs:
         steps = ", ".join(f"{h.step} ({h.why})" for h in decision.earlier_handoffs)
@@ -261,6 +268,40 @@ def _session(decision: DecisionRecord) -> dict[str, Any] | None:
         "handoff": None if made is None else _handoff(made),
         "earlier_handoffs": [_handoff(h) for h in decision.earlier_handoffs],
     }
+
+
+def _budget(decision: DecisionRecord) -> dict[str, Any] | None:
+    """The tightest budget that the request was paid from."""
+    budget = budget_in(decision)
+    if budget is None:
+        return None
+    return {
+        "name": budget.name or None,
+        "period": budget.period,
+        "usd": usd_from_nusd(budget.cap_nusd),
+        "left_usd": usd_from_nusd(budget.left_nusd),
+        "set_aside_usd": usd_from_nusd(budget.set_aside_nusd),
+        "most_tokens": budget.most_tokens,
+    }
+
+
+def _budget_lines(decision: DecisionRecord) -> list[str]:
+    budget = budget_in(decision)
+    if budget is None:
+        return []
+    whose = f"The app's budget {budget.name!r}" if budget.name else "The key's budget"
+    told = f"{whose} (${usd_from_nusd(budget.cap_nusd):.6f} for {budget.period})"
+    left = f"${usd_from_nusd(budget.left_nusd):.6f}"
+    if not budget.set_aside_nusd:
+        return [f"{told} has {left} left, too little for this request: it was refused."]
+    held = f", its answer held to {budget.most_tokens} tokens" if budget.most_tokens else ""
+    set_aside = f"${usd_from_nusd(budget.set_aside_nusd):.6f}"
+    lines = [f"{told} set {set_aside} aside for it{held}; {left} were left."]
+    if decision.money_price > 0.0:
+        lines.append(
+            f"Money is short: a dollar counted as {1.0 + decision.money_price:.3g} dollars."
+        )
+    return lines
 
 
 def _verdict(verdict: VerdictRecord, decision: DecisionRecord) -> dict[str, Any]:

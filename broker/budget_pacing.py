@@ -1,9 +1,10 @@
-"""What money is worth to a key with a budget: κ of `bidding.budget`, fed with what it spends.
+"""What money is worth under a budget: κ of `bidding.budget`, fed with what it spends.
 
 One a process. Several share a budget: each sees its own requests and, once a second, what all
 have spent; it paces the part of the budget that its part of the spending stands for. A process
 that starts in the middle of a period knows the pace since then, and teaches nothing of when
 requests come until it has seen a period from its beginning. Nothing is kept over a restart.
+One key's many budgets never crowd out another's.
 """
 
 from __future__ import annotations
@@ -17,7 +18,8 @@ from broker.shared_state import Cap
 
 N_WHOLE: Final = 0.05
 """A period seen from before this share of it counts as seen whole."""
-_MAX_PACED: Final = 100_000
+_MAX_KEYS: Final = 100_000
+_MAX_OF_KEY: Final = 256
 
 
 class _Paced:
@@ -58,20 +60,23 @@ class _Paced:
 
 
 class BudgetPacing:
-    """κ of every key that has a budget."""
+    """κ of the budgets of every key that has any."""
 
     def __init__(self) -> None:
-        self._paced: dict[str, _Paced] = {}
+        self._keys: dict[str, dict[str, _Paced]] = {}
 
-    def money_price(self, caps: tuple[Cap, ...]) -> float:
+    def money_price(self, key_id: str, caps: tuple[Cap, ...]) -> float:
         """κ for a request of the key with these budgets: the dearest money of them."""
-        prices = [p.price.money_price for cap in caps if (p := self._of(cap)) is not None]
-        return max(prices, default=0.0)
+        known = self._keys.get(key_id)
+        if known is None:
+            return 0.0
+        paced = [known.get(_name(cap.period)) for cap in caps]
+        return max((p.price.money_price for p in paced if p is not None), default=0.0)
 
-    def spent(self, caps: tuple[Cap, ...], cost_nusd: float, now_us: int) -> None:
+    def spent(self, key_id: str, caps: tuple[Cap, ...], cost_nusd: float, now_us: int) -> None:
         """A request has ended and cost so much."""
         for cap in caps:
-            paced = self._paced_by(cap, now_us)
+            paced = self._paced_by(key_id, cap, now_us)
             at_share = share_of(cap.period, now_us)
             paced.n += 1
             paced.profile.arrived(at_share)
@@ -87,25 +92,27 @@ class BudgetPacing:
                 n_to_come=paced.to_come(at_share),
             )
 
-    def told(self, all_nusd: Mapping[str, int], now_us: int) -> None:
+    def told(self, key_id: str, all_nusd: Mapping[str, int], now_us: int) -> None:
         """What all processes have spent, by period."""
         for period, nusd in all_nusd.items():
-            paced = self._paced_by(Cap(period, 0), now_us)
+            paced = self._paced_by(key_id, Cap(period, 0), now_us)
             paced.all_nusd = float(nusd)
             if paced.before_nusd is None:
                 paced.before_nusd = max(paced.all_nusd - paced.own_nusd, 0.0)
             paced.own_since_nusd = 0.0
 
-    def _of(self, cap: Cap) -> _Paced | None:
-        return self._paced.get(_name(cap.period))
-
-    def _paced_by(self, cap: Cap, now_us: int) -> _Paced:
+    def _paced_by(self, key_id: str, cap: Cap, now_us: int) -> _Paced:
+        known = self._keys.get(key_id)
+        if known is None:
+            if len(self._keys) >= _MAX_KEYS:
+                self._keys.pop(next(iter(self._keys)))
+            known = self._keys[key_id] = {}
         name = _name(cap.period)
-        paced = self._paced.get(name)
+        paced = known.get(name)
         if paced is None:
-            if len(self._paced) >= _MAX_PACED:
-                self._paced.pop(next(iter(self._paced)))
-            paced = self._paced[name] = _Paced()
+            if len(known) >= _MAX_OF_KEY:
+                known.pop(next(iter(known)))
+            paced = known[name] = _Paced()
         paced.turn(cap.period, share_of(cap.period, now_us))
         return paced
 
@@ -119,9 +126,9 @@ def share_of(period: str, now_us: int) -> float:
     (0.5, 0.0)
     """
     kind, _, begins = period.rpartition("|")[2].partition(" ")
-    text = begins if kind == "day" else f"{begins}-01"
+    text = f"{begins}-01" if kind == "month" else begins
     begin = dt.datetime.fromisoformat(text).replace(tzinfo=dt.UTC)
-    length = dt.timedelta(days=1)
+    length = dt.timedelta(hours=1) if kind == "hour" else dt.timedelta(days=1)
     if kind == "month":
         length = (begin + dt.timedelta(days=32)).replace(day=1) - begin
     passed_s = now_us * 1e-6 - begin.timestamp()

@@ -23,6 +23,8 @@ from bidding.request import BidRequest
 from bidding.view import MarketView
 from bidding.waiting import Forecast
 from broker.auth import Caller
+from broker.budgets import budget_record
+from broker.errors import BudgetSpent
 from broker.gateway_state import GatewayState
 from broker.order import Order
 from broker.response_cache import NO_LOOKUP, Lookup
@@ -30,7 +32,7 @@ from broker.sessions import Step, note_step
 from broker.tenancy import Hold, cost_bound
 from broker.trimming import Trimmed, room_tokens, shortened, trimmed
 from broker.wire.neutral import NeutralRequest
-from feeds.flight import decision_record
+from feeds.flight import decision_record, note_budget
 from feeds.records import DecisionRecord
 
 _NS_PER_MS: Final = 1_000_000
@@ -103,7 +105,8 @@ class Decider:
         if step is not None:
             asked = step.ask(asked)
         n_tokens = _most_tokens(asked)
-        hold = await self._state.tenancy.admit(caller, n_tokens)
+        stated = None if request.sla is None else request.sla.budget
+        hold = await self._state.tenancy.admit(caller, n_tokens, stated)
         flying = None
         try:
             flying = self._decide(request, asked, caller, started_ns, hold, step)
@@ -141,7 +144,7 @@ class Decider:
         made = decision_id()
         before_ns = state.clock.monotonic_ns()
         params, asked = state.trials.assigned(asked, trial_key(step, made))
-        decision, asked = self._decision(view, asked, caller, params)
+        decision, asked = self._decision(view, asked, hold, params)
         cut: Trimmed | None = None
         if caller.policy.trim and NoBid.CONTEXT_WINDOW.value in decision.no_bids:
             unserved = decision.winner is None
@@ -149,7 +152,7 @@ class Decider:
         if cut is not None:
             request = cut.request
             asked = shortened(asked, cut)
-            decision, asked = self._decision(view, asked, caller, params)
+            decision, asked = self._decision(view, asked, hold, params)
         decided_ns = state.clock.monotonic_ns()
         state.metrics.decision_seconds.observe((decided_ns - before_ns) * 1e-9)
         record = decision_record(decision, asked, decision_id=made, at_us=state.clock.now_us())
@@ -187,17 +190,16 @@ class Decider:
         return Flying(request, asked, decision, order, record, decided_ns, hold, step, view, params)
 
     def _decision(
-        self, view: MarketView, asked: BidRequest, caller: Caller, params: Params
+        self, view: MarketView, asked: BidRequest, hold: Hold, params: Params
     ) -> tuple[Decision, BidRequest]:
-        """The auction, under what the key has left as far as that is known, and at what money is
-        worth to it.
+        """The auction, under what its budgets have left as far as that is known, and at what money
+        is worth to them.
         """
-        state = self._state
-        seed = state.seed()
-        money_price = state.tenancy.money_price(caller)
+        seed = self._state.seed()
+        money_price = hold.money_price
         if money_price > 0.0:
             asked = msgspec.structs.replace(asked, money_price=money_price)
-        reserve_nusd = state.tenancy.reserve_nusd(caller)
+        reserve_nusd = hold.reserve_nusd
         if reserve_nusd < math.inf:
             within = msgspec.structs.replace(asked, reserve_nusd=reserve_nusd)
             decision = decide(view, within, params, seed)
@@ -216,11 +218,20 @@ class Decider:
         left_us = (order.deadline_ns - state.clock.monotonic_ns()) // 1000
         try:
             reserved = await flying.hold.reserve(bound, state.clock.now_us() + left_us)
-        except MarketError:
+        except MarketError as error:
+            if isinstance(error, BudgetSpent):
+                error.decision_id = flying.record.decision_id
+                if error.budget is not None:
+                    note_budget(flying.record, budget_record(error.budget, error.left_nusd))
             state.trials.compare(flying.record, flying.view, flying.asked, flying.trial_key)
             state.journal.decision(flying.record, [])
             raise
-        if reserved is not None and reserved.held:
+        if reserved is None:
+            return
+        most_tokens = bound.n_tokens if reserved.held else None
+        left = (reserved.left_nusd, reserved.nusd, most_tokens)
+        note_budget(flying.record, budget_record(reserved.tightest, *left))
+        if reserved.held:
             order.request = msgspec.structs.replace(order.request, max_output_tokens=bound.n_tokens)
             order.decision = msgspec.structs.replace(order.decision, ranked=bound.kept)
 

@@ -13,6 +13,7 @@ shape with a cause and a remedy. Losing a bid is a value and not listed here.
     ├── Shed                 we are full; carries when to come back
     │   ├── RateLimited      the key has used up its requests or tokens of this minute
     │   └── BudgetSpent      the key has used up its money of this day or month
+    │       └── StatedBudgetSpent  the budget that the request states (`sla.budget`) is used up
     ├── SellersFailed        every ranked seller was tried in vain; carries the attempts' ends
     ├── CheckFailed          every answer failed the check the app asked for; carries which
     ├── DeadlineExceeded     the deadline passed before an answer
@@ -45,7 +46,8 @@ from bidding.errors import (
     UnknownModel,
     UnknownParam,
 )
-from broker.shared_state import StateUnavailable
+from bidding.units import usd_from_nusd
+from broker.shared_state import Cap, StateUnavailable
 
 
 class GatewayError(MarketError):
@@ -85,7 +87,21 @@ class RateLimited(Shed):
 
 
 class BudgetSpent(Shed):
-    """What is left of the key's budget does not pay for this request."""
+    """What is left of the key's budget does not pay for this request. `budget` is which, with
+    `left_nusd` beside what is set aside; `decision_id` is the request that was refused.
+    """
+
+    def __init__(
+        self, message: str, retry_after_s: float, *, budget: Cap | None = None, left_nusd: int = 0
+    ) -> None:
+        super().__init__(message, retry_after_s)
+        self.budget = budget
+        self.left_nusd = left_nusd
+        self.decision_id = ""
+
+
+class StatedBudgetSpent(BudgetSpent):
+    """What is left of the budget that the request itself states does not pay for it."""
 
 
 class SellersFailed(GatewayError):
@@ -287,6 +303,16 @@ TABLE: tuple[tuple[type[MarketError], Answer], ...] = (
         ),
     ),
     (
+        StatedBudgetSpent,
+        Answer(
+            status=429,
+            type="insufficient_quota",
+            code="stated_budget_spent",
+            remedy="wait for the next period, ask for a cheaper answer, or state more in "
+            "sla.budget.usd",
+        ),
+    ),
+    (
         BudgetSpent,
         Answer(
             status=429,
@@ -437,6 +463,10 @@ def body_for(error: BaseException, **extra: Any) -> dict[str, Any]:
         extra["near"] = error.near
     elif isinstance(error, NoEligibleOffer):
         extra["no_bids"] = error.no_bids
+    elif isinstance(error, BudgetSpent):
+        param = "sla.budget" if isinstance(error, StatedBudgetSpent) else None
+        extra["left_usd"] = usd_from_nusd(error.left_nusd)
+        extra["decision_id"] = error.decision_id
     elif isinstance(error, SellersFailed):
         extra["attempts"] = [{"offer": o, "failure": f} for o, f in error.ends]
     elif isinstance(error, CheckFailed):

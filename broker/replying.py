@@ -22,6 +22,7 @@ from broker.sessions import headers_of
 from broker.settle import Settlement
 from broker.wire.neutral import Event, Failed, Started, TextDelta, Usage
 from broker.wire.surface import ErrorBody, ReplyMeta, StreamEncoder, Surface
+from feeds.flight import budget_in
 
 _WRITE_TIMEOUT_S: Final = 30.0
 _NS_PER_MS: Final = 1_000_000
@@ -58,6 +59,9 @@ def reply_headers(
         of_session["x-broker-trimmed"] = (
             f"messages={record.trimmed_messages}; tokens={record.trimmed_tokens}"
         )
+    budget = budget_in(record)
+    if budget is not None:
+        of_session["x-broker-budget-left-usd"] = f"{usd_from_nusd(budget.left_nusd):.9f}"
     if flying.lookup.word != "off":
         of_session[CACHE_HEADER] = flying.lookup.word
     return {

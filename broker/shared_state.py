@@ -19,6 +19,10 @@ from bidding.errors import MarketError
 SLOT_US: Final = 250_000
 """A minute's window moves on in steps of this: what leaves late is at most 1/240 of a limit."""
 WINDOW_SLOTS: Final = 240
+PERIOD_KEPT_US: Final = 2 * 86_400_000_000
+"""A request may end long after the period that it was paid from."""
+SWEPT_AT_ONCE: Final = 16
+"""Periods that are over, forgotten in the course of one reservation."""
 
 
 class StateSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -38,10 +42,13 @@ class StateUnavailable(MarketError):
 
 
 class Cap(Struct, frozen=True):
-    """A budget of one period: its name (unique over keys and periods) and its size."""
+    """A budget of one period: its name (unique over keys and periods), its size, and when the
+    period ends; what was spent in it is forgotten `PERIOD_KEPT_US` later (0: never).
+    """
 
     period: str
     cap_nusd: int
+    ends_us: int = 0
 
 
 class Wanted(Struct, frozen=True, kw_only=True):

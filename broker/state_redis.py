@@ -13,7 +13,9 @@ from typing import Any, Final
 import msgspec
 
 from broker.shared_state import (
+    PERIOD_KEPT_US,
     SLOT_US,
+    SWEPT_AT_ONCE,
     WINDOW_SLOTS,
     Reserved,
     StateSettings,
@@ -48,20 +50,27 @@ local worst, likely, share = tonumber(ARGV[4]), tonumber(ARGV[5]), tonumber(ARGV
 for _, id in ipairs(redis.call('ZRANGEBYSCORE', KEYS[3], '-inf', '(' .. ARGV[2])) do
   settle(id, nil)
 end
+local over = redis.call('ZRANGEBYSCORE', KEYS[4], '-inf', '(' .. ARGV[7], 'LIMIT', 0, ARGV[8])
+for _, period in ipairs(over) do
+  redis.call('HDEL', KEYS[1], 's:' .. period, 'r:' .. period)
+  redis.call('ZREM', KEYS[4], period)
+end
 local left, tied, tightest = 4611686018427387904, 0, ''
-local periods = {}
-for i = 7, #ARGV, 2 do
+local periods, ends = {}, {}
+for i = 9, #ARGV, 3 do
   local s = tonumber(redis.call('HGET', KEYS[1], 's:' .. ARGV[i]) or 0)
   local r = tonumber(redis.call('HGET', KEYS[1], 'r:' .. ARGV[i]) or 0)
   periods[#periods + 1] = ARGV[i]
+  ends[#ends + 1] = tonumber(ARGV[i + 2])
   local here = tonumber(ARGV[i + 1]) - s - r
   if here < left then left, tied, tightest = here, r, ARGV[i] end
 end
 local amount = 0
 if worst <= share * left then amount = worst elseif likely <= left then amount = likely end
 if amount > 0 then
-  for _, period in ipairs(periods) do
+  for i, period in ipairs(periods) do
     redis.call('HINCRBY', KEYS[1], 'r:' .. period, amount)
+    if ends[i] > 0 then redis.call('ZADD', KEYS[4], ends[i], period) end
   end
   redis.call('HSET', KEYS[2], ARGV[1], cjson.encode({periods, amount}))
   redis.call('ZADD', KEYS[3], expires, ARGV[1])
@@ -117,7 +126,7 @@ class RedisState:
         self._settle = self._redis.register_script(_SETTLE)
         self._take = self._redis.register_script(_TAKE)
         tag = self._prefix + "{money}"
-        self._money = [f"{tag}:levels", f"{tag}:reservations", f"{tag}:ends"]
+        self._money = [f"{tag}:levels", f"{tag}:reservations", f"{tag}:ends", f"{tag}:periods"]
 
     async def start(self) -> None:
         await self._asked(self._redis.ping())
@@ -126,12 +135,13 @@ class RedisState:
         await self._redis.aclose()
 
     async def reserve(self, wanted: Wanted) -> Reserved:
-        caps = [x for cap in wanted.caps for x in (cap.period, cap.cap_nusd)]
+        caps = [x for cap in wanted.caps for x in (cap.period, cap.cap_nusd, cap.ends_us)]
         amounts = [wanted.worst_nusd, wanted.likely_nusd, wanted.worst_share]
+        sweep = [wanted.now_us - PERIOD_KEPT_US, SWEPT_AT_ONCE]
         amount, left, tied, tightest = await self._asked(
             self._reserve(
                 keys=self._money,
-                args=[wanted.id, wanted.now_us, wanted.expires_us, *amounts, *caps],
+                args=[wanted.id, wanted.now_us, wanted.expires_us, *amounts, *sweep, *caps],
             )
         )
         return Reserved(amount, left, tied, tightest.decode())

@@ -19,7 +19,9 @@ from typing import Any, Final, TypeVar
 import msgspec
 
 from broker.shared_state import (
+    PERIOD_KEPT_US,
     SLOT_US,
+    SWEPT_AT_ONCE,
     WINDOW_SLOTS,
     Reserved,
     StateSettings,
@@ -37,6 +39,9 @@ Work = Callable[[sqlite3.Connection], Any]
 _SCHEMA: Final = """
 CREATE TABLE IF NOT EXISTS budget (
     period TEXT PRIMARY KEY, spent INTEGER NOT NULL, reserved INTEGER NOT NULL) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS budget_end (
+    period TEXT PRIMARY KEY, ends_us INTEGER NOT NULL) WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS budget_ends ON budget_end (ends_us);
 CREATE TABLE IF NOT EXISTS reservation (
     id TEXT PRIMARY KEY, periods TEXT NOT NULL, nusd INTEGER NOT NULL, expires_us INTEGER NOT NULL)
     WITHOUT ROWID;
@@ -262,6 +267,7 @@ def _reserve(db: sqlite3.Connection, wanted: Wanted) -> Reserved:
         "SELECT id FROM reservation WHERE expires_us < ?", (wanted.now_us,)
     ).fetchall():
         _settle(db, lost, None)
+    _forget_periods(db, wanted.now_us - PERIOD_KEPT_US)
     tightest, left, tied = "", 1 << 62, 0
     for cap in wanted.caps:
         spent, reserved = _level(db, cap.period)
@@ -273,17 +279,30 @@ def _reserve(db: sqlite3.Connection, wanted: Wanted) -> Reserved:
         amount = wanted.likely_nusd
     if amount:
         periods = [cap.period for cap in wanted.caps]
-        for period in periods:
+        for cap in wanted.caps:
             db.execute(
                 "INSERT INTO budget VALUES (?, 0, ?) "
                 "ON CONFLICT DO UPDATE SET reserved = reserved + excluded.reserved",
-                (period, amount),
+                (cap.period, amount),
             )
+            if cap.ends_us:
+                db.execute(
+                    "INSERT OR IGNORE INTO budget_end VALUES (?, ?)", (cap.period, cap.ends_us)
+                )
         db.execute(
             "INSERT INTO reservation VALUES (?, ?, ?, ?)",
             (wanted.id, msgspec.json.encode(periods).decode(), amount, wanted.expires_us),
         )
     return Reserved(amount, left - amount, tied, tightest)
+
+
+def _forget_periods(db: sqlite3.Connection, ended_us: int) -> None:
+    """Drop some of the periods that ended before `ended_us`."""
+    over = db.execute(
+        "SELECT period FROM budget_end WHERE ends_us < ? LIMIT ?", (ended_us, SWEPT_AT_ONCE)
+    ).fetchall()
+    for table in ("budget", "budget_end"):
+        db.executemany(f"DELETE FROM {table} WHERE period = ?", over)  # noqa: S608
 
 
 def _settle(db: sqlite3.Connection, reservation: str, spent_nusd: int | None) -> None:

@@ -16,10 +16,11 @@ from msgspec import Struct
 from bidding.decision import Bid, Decision, Switch
 from bidding.kind import on_time_target
 from bidding.request import BidRequest, decode_sla
-from feeds.records import BidRecord, DecisionRecord
+from feeds.records import BidRecord, BudgetRecord, DecisionRecord
 
 _encoder = msgspec.json.Encoder()
 _switches = msgspec.json.Decoder(Switch)
+_budgets = msgspec.json.Decoder(BudgetRecord)
 
 DECIDED: Final = (
     *("winner", "ranked", "n_bids", "no_bids", "clearing_price_nusd", "propensity", "feasible"),
@@ -99,6 +100,16 @@ def note_shadow(record: DecisionRecord, version: int, winner: Bid | None) -> Non
 def switch_in(record: DecisionRecord) -> Switch | None:
     """What the auction made of leaving the session's incumbent; None where there was none."""
     return _switches.decode(record.switch) if record.switch else None
+
+
+def note_budget(record: DecisionRecord, budget: BudgetRecord) -> None:
+    """Write down what the request is paid from."""
+    record.budget = _encoder.encode(budget).decode()
+
+
+def budget_in(record: DecisionRecord) -> BudgetRecord | None:
+    """The tightest budget of a request; None where it had none."""
+    return _budgets.decode(record.budget) if record.budget else None
 
 
 def bid_record(bid: Bid) -> BidRecord:

@@ -134,6 +134,22 @@ class VerdictRecord(Struct, frozen=True, array_like=True):
     cost_nusd: Int64
 
 
+class BudgetRecord(Struct, frozen=True, kw_only=True):
+    """The tightest budget that a request was paid from.
+
+    `name` is the app's own (`sla.budget`), empty for one of the key's; `period` is like
+    `day 2026-11-25`. `left_nusd` is what it held beside the `set_aside_nusd` for this request (0:
+    too little, refused); where it was tight the answer was held to `most_tokens`.
+    """
+
+    name: str
+    period: str
+    cap_nusd: Int64
+    left_nusd: Int64
+    set_aside_nusd: Int64
+    most_tokens: Int64 | None = None
+
+
 class DecisionRecord(Written, tag_field="kind", tag="decision/1", kw_only=True):
     """The flight record of one request, written at settlement (topic `market.decisions`, key task).
 
@@ -150,7 +166,8 @@ class DecisionRecord(Written, tag_field="kind", tag="decision/1", kw_only=True):
     conversation that fitted no offer, where the key lets it be shortened. `arm` names the trial of
     params the request was part of. `shadow_*` is what other params (`shadow_version`) would have
     bought on the same view: those tried in the shadow, or, of a request in a canary, those in
-    force. They are empty where that was not computed.
+    force. They are empty where that was not computed. `budget` is the tightest one that the request
+    was paid from, as JSON (`BudgetRecord`); empty without one.
     """
 
     decision_id: str
@@ -219,6 +236,7 @@ class DecisionRecord(Written, tag_field="kind", tag="decision/1", kw_only=True):
     verdicts: list[VerdictRecord] = field(default_factory=list)
     trimmed_messages: Int64 = 0
     trimmed_tokens: Int64 = 0
+    budget: str = ""
 
 
 class FeedbackRecord(Written, tag_field="kind", tag="feedback/1", kw_only=True):

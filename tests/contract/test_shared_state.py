@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from pathlib import Path
 
+import msgspec
 import pytest
 import pytest_asyncio
 
@@ -84,6 +85,22 @@ async def test_settling_twice_counts_once_and_what_was_never_settled_counts_whol
     assert await a.spent([CAP.period]) == [(90, 10)]
     await a.settle("lost", 1)
     assert await a.spent([CAP.period]) == [(90, 10)]
+
+
+async def test_periods_long_over_are_forgotten(
+    workers: tuple[SharedState, SharedState],
+) -> None:
+    hour_us = 60 * MINUTE_US
+    hours = [f"k|nightly|hour {i}" for i in range(60)]
+    for i, hour in enumerate(hours):
+        now_us = i * hour_us
+        caps = (Cap(hour, 1_000, now_us + hour_us), CAP)
+        asked = msgspec.structs.replace(wanted(f"r{i}", 7, now_us=now_us), caps=caps)
+        assert (await workers[i % 2].reserve(asked)).nusd == 7
+        await workers[0].settle(f"r{i}", 3)
+    levels = await workers[1].spent([*hours, CAP.period])
+    # Kept for two days after their end; what never ends is kept.
+    assert levels == [(0, 0)] * 10 + [(3, 0)] * 50 + [(180, 0)]
 
 
 async def test_a_minute_holds_its_limit_and_slides(

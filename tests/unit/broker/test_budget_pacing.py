@@ -26,12 +26,12 @@ def _day(workers: list[BudgetPacing], day: int, cap_nusd: int, rng: random.Rando
     for i in range(N):
         now_us = day * DAY_US + i * DAY_US // N
         worker = workers[i % len(workers)]
-        cost = _bought(worker.money_price((cap,)), rng)
+        cost = _bought(worker.money_price("k", (cap,)), rng)
         spent += cost
-        worker.spent((cap,), cost, now_us)
+        worker.spent("k", (cap,), cost, now_us)
         if i % 10 == 0:
             for each in workers:
-                each.told({cap.period: round(spent)}, now_us)
+                each.told("k", {cap.period: round(spent)}, now_us)
     return spent
 
 
@@ -50,7 +50,7 @@ def test_money_that_is_not_short_has_no_price() -> None:
     pacing = BudgetPacing()
     cap_nusd = round(N * 2 * DEAR)
     _day([pacing], 0, cap_nusd, rng)
-    assert pacing.money_price((Cap("k|day 1970-01-01", cap_nusd),)) == 0.0
+    assert pacing.money_price("k", (Cap("k|day 1970-01-01", cap_nusd),)) == 0.0
 
 
 def test_a_process_that_starts_in_mid_period_paces_what_is_left() -> None:
@@ -60,13 +60,13 @@ def test_a_process_that_starts_in_mid_period_paces_what_is_left() -> None:
     cap = Cap("k|day 1970-01-01", cap_nusd)
     before = cap_nusd / 2
     spent = before
-    pacing.told({cap.period: round(spent)}, DAY_US // 2)
+    pacing.told("k", {cap.period: round(spent)}, DAY_US // 2)
     for i in range(N // 2):
         now_us = DAY_US // 2 + i * DAY_US // N
-        cost = _bought(pacing.money_price((cap,)), rng)
+        cost = _bought(pacing.money_price("k", (cap,)), rng)
         spent += cost
-        pacing.spent((cap,), cost, now_us)
-        pacing.told({cap.period: round(spent)}, now_us)
+        pacing.spent("k", (cap,), cost, now_us)
+        pacing.told("k", {cap.period: round(spent)}, now_us)
     assert 0.93 * cap_nusd <= spent <= 1.02 * cap_nusd
 
 
@@ -74,8 +74,8 @@ def test_budgets_of_keys_and_kinds_are_apart() -> None:
     pacing = BudgetPacing()
     short, long = Cap("a|day 1970-01-01", 1_000), Cap("a|month 1970-01", 10**15)
     for i in range(500):
-        pacing.spent((short, long), 1e6, i * 1_000_000)
-    assert pacing.money_price((short,)) > 1.0
-    assert pacing.money_price((long,)) == 0.0
-    assert pacing.money_price((short, long)) == pacing.money_price((short,))
-    assert pacing.money_price((Cap("b|day 1970-01-01", 1_000),)) == 0.0
+        pacing.spent("k", (short, long), 1e6, i * 1_000_000)
+    assert pacing.money_price("k", (short,)) > 1.0
+    assert pacing.money_price("k", (long,)) == 0.0
+    assert pacing.money_price("k", (short, long)) == pacing.money_price("k", (short,))
+    assert pacing.money_price("b", (Cap("b|day 1970-01-01", 1_000),)) == 0.0

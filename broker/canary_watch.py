@@ -98,7 +98,9 @@ class CanaryWatch:
         plain, arm = class_and_arm(record.sla_class)
         if arm not in ("", trial.arm) or (trial.tenant and record.tenant != trial.tenant):
             return
-        self._guard.score(in_canary=bool(arm), quality=record.quality, target=_target(plain))
+        self._guard.score(
+            in_canary=bool(arm), quality=record.quality, target=_target(plain), sla_class=plain
+        )
 
     async def _judge(self, trial: Trial) -> None:
         breach = self._guard.breach()
@@ -136,8 +138,10 @@ _WORDS: Final = {
 
 def in_words(worse: Worse) -> str:
     """Why a canary is ended."""
+    whose = f" in {worse.sla_class}" if worse.sla_class else ""
     return (
-        f"{_WORDS[worse.what]} ({worse.what} {worse.value:+.3f}, surely over {worse.least:+.3f},"
+        f"{_WORDS[worse.what]}{whose} ({worse.what} {worse.value:+.3f},"
+        f" surely over {worse.least:+.3f},"
         f" let pass {worse.tolerated:g}; {worse.n_canary} requests against {worse.n_control})"
     )
 

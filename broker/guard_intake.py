@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from bidding.guard import Seen
 from bidding.outcome import FailureClass
-from bidding.trial import Trial
+from bidding.trial import Trial, class_and_arm
 from feeds.records import DecisionRecord
 
 _NOT_OURS = {FailureClass.CANCELLED, FailureClass.BAD_REQUEST}
@@ -30,6 +30,7 @@ def seen_of(record: DecisionRecord, trial: Trial) -> Seen | None:
         target_on_time=record.target_on_time,
         target_quality=record.target_quality,
         cost_usd=record.cost_nusd * 1e-9,
+        sla_class=class_and_arm(record.sla_class)[0],
         p_good=None if best is None else best.p_good,
         expected_usd=None if best is None else best.cost_nusd * 1e-9,
         other_p_good=record.shadow_p_good if compared else None,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from bidding.guard import Guard, Seen, Worse
+from bidding.guard import MOST_CLASSES, Guard, Seen, Worse
 
 
 def run(seed: int, n: int = 6000, **worse: float) -> Worse | None:
@@ -77,3 +77,41 @@ def test_a_promise_overfulfilled_less_is_kept() -> None:
     assert worse.least > worse.tolerated
     assert not worse.surely
     assert guard.breach() is None
+
+
+def test_a_class_that_is_given_less_than_promised_does_not_hide_behind_one_given_more() -> None:
+    rng = np.random.default_rng(4)
+    guard = Guard()
+    for i in range(1500):
+        generous = i % 2 == 0
+        good = (0.97 if generous else 0.84) + float(rng.normal(0.0, 0.02))
+        guard.take(
+            Seen(
+                in_canary=i % 10 < 5,
+                failed=False,
+                on_time=None,
+                target_on_time=None,
+                target_quality=0.8 if generous else 0.9,
+                cost_usd=1e-4,
+                sla_class="t|easy|q0.8" if generous else "t|hard|q0.9",
+                p_good=good,
+                expected_usd=1e-4,
+                other_p_good=good if generous else good + 0.09,
+                other_usd=1e-4,
+            )
+        )
+    breach = guard.breach()
+    assert breach is not None
+    assert (breach.what, breach.sla_class) == ("less_good", "t|hard|q0.9")
+    together = next(w for w in guard.compared() if w.what == "less_good" and not w.sla_class)
+    assert together.least > together.tolerated
+    assert together.short is not None
+    assert together.short < 0.0
+
+
+def test_classes_without_end_are_compared_together_and_take_no_more_room() -> None:
+    guard = Guard()
+    for i in range(2 * MOST_CLASSES):
+        guard.score(in_canary=i % 2 == 0, quality=1.0, target=0.9, sla_class=f"t|task{i}|q0.9")
+    assert len(guard._classes) == MOST_CLASSES
+    assert [w.what for w in guard.compared()] == ["bad"]

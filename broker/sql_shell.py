@@ -8,6 +8,7 @@ its words; nothing is judged here.
 from __future__ import annotations
 
 import contextlib
+import importlib
 import sys
 from collections.abc import Iterator, Sequence
 from typing import IO, Any, Final
@@ -120,7 +121,7 @@ def statements(lines: Iterator[str]) -> Iterator[str]:
 def typed_lines() -> Iterator[str]:
     """Lines as somebody types them, with history and editing where the terminal can."""
     with contextlib.suppress(ImportError):
-        import readline  # noqa: F401 - `input` uses it once it is there
+        importlib.import_module("readline")  # `input` uses it once it is there
 
     prompt = _PROMPT
     while True:

@@ -268,7 +268,7 @@ class LogConsumer:
                 self._open.seek(partition, messages[0].offset)
 
 
-class _Listener(ConsumerRebalanceListener):  # type: ignore[misc]
+class _Listener(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has no types
     """Counts generations, and hands rebalances on in our own types."""
 
     def __init__(self, consumer: LogConsumer, rebalanced: Rebalanced | None) -> None:

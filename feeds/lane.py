@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 from typing import TypeVar
 
 from msgspec import Struct
@@ -198,9 +199,9 @@ class Lane:
             batch = self._waiting[0]
             self._begun = True
             if batch.dead:
-                await self._retry.call(lambda b=batch: self._bury(b.dead), waiting=self._pausing)  # type: ignore[misc]
+                await self._retry.call(partial(self._bury, batch.dead), waiting=self._pausing)
             if batch.records:
-                await self._retry.call(lambda b=batch: self._take(b), waiting=self._pausing)  # type: ignore[misc]
+                await self._retry.call(partial(self._take, batch), waiting=self._pausing)
             self._begun = False
             self.next_offset = batch.last_offset + 1
             self._stats.n_batches += 1

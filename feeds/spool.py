@@ -26,6 +26,7 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Final, Protocol, TypeVar
 
@@ -271,7 +272,7 @@ class Spool:
             async with self._moving:
                 self._sending = None
                 if chunk.row:
-                    await self._try_disk(lambda row=chunk.row: self._file.acknowledge(row))  # type: ignore[misc]
+                    await self._try_disk(partial(self._file.acknowledge, chunk.row))
             self._refresh_stats()
 
     async def _next_chunk(self, max_bytes: int) -> _Chunk | None:

@@ -13,9 +13,9 @@ models, in any order of the files, and in any superset of them.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -40,8 +40,6 @@ from analytics.replay.traces import (
 
 OUTCOME_COLUMNS = ("correct", "win_prob", "outcome", "score")
 KIND_COLUMNS = ("domain", "source", "category")
-
-_T = TypeVar("_T")
 
 
 class QualitySet(NamedTuple):
@@ -113,7 +111,7 @@ class DataFolder:
             raise DatasetMissing(f"no data folder at {root}")
         self.root = root
         self.fallback = fallback
-        self._cache: dict[str, object] = {}
+        self._quality: dict[str, list[QualitySet]] = {}
 
     @property
     def sources(self) -> list[str]:
@@ -130,7 +128,7 @@ class DataFolder:
         """Every quality set here, by name, in order of name (the fallback's not included)."""
         sets: dict[str, QualitySet] = {}
         for source in self.sources:
-            for found in self._cached(source, read_quality):
+            for found in self._quality_of(source):
                 sets[found.name] = found
         return dict(sorted(sets.items()))
 
@@ -191,10 +189,10 @@ class DataFolder:
             return self.fallback._path(folder, name)
         raise DatasetMissing(f"no {folder}/{name}[.gz] under {self.root}")
 
-    def _cached(self, source: str, read: Callable[[Path], _T]) -> _T:
-        if source not in self._cache:
-            self._cache[source] = read(self.root / source)
-        return self._cache[source]  # type: ignore[return-value]
+    def _quality_of(self, source: str) -> list[QualitySet]:
+        if source not in self._quality:
+            self._quality[source] = read_quality(self.root / source)
+        return self._quality[source]
 
 
 def read_quality(folder: Path) -> list[QualitySet]:

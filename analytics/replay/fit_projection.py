@@ -84,7 +84,7 @@ def main() -> None:
         groups.append((counts, np.array([embedder.embed(excerpt(p)) for p in prompts])))
     fitted = fit_projection(groups)
     arrays = {name: np.asarray(value, np.float32) for name, value in fitted._asdict().items()}
-    np.savez_compressed(arguments.out, **arrays)  # type: ignore[arg-type]
+    np.savez_compressed(arguments.out, allow_pickle=False, **arrays)
 
 
 if __name__ == "__main__":

@@ -56,11 +56,18 @@ class LatencySamples(NamedTuple):
 
     def take(self, rows: list[int]) -> LatencySamples:
         """These rows, in the order given."""
-        columns = [
-            column[rows] if isinstance(column, np.ndarray) else [column[i] for i in rows]
-            for column in self[1:]
-        ]
-        return LatencySamples(self.source, *columns)  # type: ignore[arg-type]
+        return LatencySamples(
+            source=self.source,
+            at_s=self.at_s[rows],
+            provider=[self.provider[i] for i in rows],
+            model=[self.model[i] for i in rows],
+            region=[self.region[i] for i in rows],
+            ttft_s=self.ttft_s[rows],
+            total_s=self.total_s[rows],
+            in_tokens=self.in_tokens[rows],
+            out_tokens=self.out_tokens[rows],
+            error_code=[self.error_code[i] for i in rows],
+        )
 
 
 class Arrivals(NamedTuple):
@@ -178,19 +185,29 @@ def read_arrivals(path: Path) -> Arrivals:
     )
 
 
-_PRICE_KINDS = ("input", "output", "cache_read")
-
-
 def read_price_events(path: Path) -> PriceEvents:
     """`prices/models_dev_events.csv`: when the catalogue learnt of each change."""
     table = Table(path)
     order = np.argsort(table.times("time_utc"), kind="stable")
-    texts = [table.text(name) for name in ("event", "provider", "model")]
-    prices = [f"{when}_{what}" for when in ("old", "new") for what in _PRICE_KINDS]
+
+    def words(name: str) -> list[str]:
+        column = table.text(name)
+        return [column[i] for i in order.tolist()]
+
+    def dollars(name: str) -> Floats:
+        return table.numbers(name)[order]
+
     return PriceEvents(
-        table.times("time_utc")[order],
-        *([column[i] for i in order.tolist()] for column in texts),  # type: ignore[arg-type]
-        *(table.numbers(name)[order] for name in prices),
+        at_s=table.times("time_utc")[order],
+        event=words("event"),
+        provider=words("provider"),
+        model=words("model"),
+        old_input=dollars("old_input"),
+        old_output=dollars("old_output"),
+        old_cache_read=dollars("old_cache_read"),
+        new_input=dollars("new_input"),
+        new_output=dollars("new_output"),
+        new_cache_read=dollars("new_cache_read"),
     )
 
 

@@ -9,6 +9,7 @@ acknowledges what then fails at the commit (measured: a view that throws, too ma
 
 from __future__ import annotations
 
+import importlib
 import os
 import re
 import sys
@@ -47,10 +48,10 @@ class Engine:
     def __init__(self, data_dir: Path) -> None:
         # chdb's package imports these for data frames, which cost 0.4 s and are not used here.
         for name in ("pandas", "pyarrow"):
+            # None there means "not to be found", which its type does not tell.
             sys.modules.setdefault(name, None)  # type: ignore[arg-type]
-        from chdb import _chdb  # 0.3 s and 300 MB: nothing else in this process needs it
-
-        self._connect: Callable[[str], Any] = getattr(_chdb, "connect")  # noqa: B009 - not in its stubs
+        chdb = importlib.import_module("chdb._chdb")  # 0.3 s and 300 MB, needed here alone
+        self._connect: Callable[[str], Any] = chdb.connect
         self._path = str(data_dir)
         self._root = self._connect(self._path)  # keeps the engine open between calls
         self.version, self.timezone = self._two_words("SELECT version(), timezone()")

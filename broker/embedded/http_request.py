@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import re
+import sys
 import uuid
 import zlib
 from typing import Final, Protocol
@@ -27,10 +28,10 @@ from broker.embedded.errors import (
     QueryFailed,
 )
 
-try:
+if sys.version_info >= (3, 14):
+    from compression import zstd
+else:
     from backports import zstd
-except ImportError:  # Python 3.14 and later have it in the standard library
-    from compression import zstd  # type: ignore[import-not-found, no-redef]
 
 #: Parameters of the interface itself. `compress` is refused where set, the rest need no action.
 _RESERVED: Final = frozenset(

@@ -6,10 +6,13 @@ can be set by method as well as through the control port; both are live at once.
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Callable, Mapping, Sequence
 
-from aiohttp import web
+from aiohttp import StreamReader, web
+from aiohttp.abc import AbstractStreamWriter
+from aiohttp.http import RawRequestMessage
 
 from bidding.market import Catalogue
 from broker.paper.behaviour import Behaviour
@@ -166,7 +169,13 @@ class PaperMarket:
 
 
 def _server(seller: Seller) -> web.Server:
-    def request_factory(message, payload, protocol, writer, task):  # type: ignore[no-untyped-def]
+    def request_factory(
+        message: RawRequestMessage,
+        payload: StreamReader,
+        protocol: web.RequestHandler,
+        writer: AbstractStreamWriter,
+        task: asyncio.Task[None],
+    ) -> web.BaseRequest:
         loop = task.get_loop()
         return web.BaseRequest(
             message, payload, protocol, writer, task, loop, client_max_size=MAX_BODY_BYTES

@@ -46,7 +46,7 @@ async def test_a_loop_that_stood_still_is_not_the_sellers_failure() -> None:
             asking = asyncio.create_task(client.call(*call_to(url)))
             for _ in range(n_turns):
                 await asyncio.sleep(0)
-            time.sleep(1.5 * LIMIT_S)  # noqa: ASYNC251 - the very thing
+            time.sleep(1.5 * LIMIT_S)  # noqa: ASYNC251 - a loop that stands still is the case
             reply = await asking
             assert reply.status == 200
             reply.close()

@@ -1,7 +1,7 @@
 -- Question: From which offer to which do requests fall back, and why?
 -- Grain: one row per failed offer, next offer and failure class.
 -- Cost: attempts of the period that were not alone, six columns.
--- Param: since DateTime = 24h | from when
+-- Param: since DateTime = 6h | from when
 -- Param: until DateTime = now | up to when
 SELECT
     offers[i] AS from_offer, offers[i + 1] AS to_offer, failures[i] AS failure,

@@ -3,7 +3,7 @@
 -- Cost: writer's three columns of attempts, decisions, feedback and views of the period. At the
 --   period's edges records not yet written, or written before, are not missed: gaps are inside.
 --   Rows that were forgotten (`broker forget`) are not missed either.
--- Param: since DateTime = 12h | from when
+-- Param: since DateTime = 6h | from when
 -- Param: until DateTime = now | up to when
 SELECT
     w.gateway AS gateway, w.boot AS boot,

@@ -318,6 +318,15 @@ async def test_a_decisions_line_is_in_order(store: Store) -> None:
     assert await rows(store, "decision_line", decision_id="' OR 1=1 --") == []
 
 
+async def test_a_line_without_its_decision_is_what_is_left(chdb_server: ChdbServer) -> None:
+    async with migrated(chdb_server) as store:
+        for topic, made in ((ATTEMPTS, ATTEMPTS_MADE), (FEEDBACK, SCORES_MADE)):
+            chain = Chain(store, topic, "L", 1, 0, today=facts.today, stats=ChainStats())
+            await chain.append(facts.batch(topic, made, 0))
+        found = await rows(store, "decision_line", decision_id="d00000003")
+    assert [r["event"] for r in found] == ["attempt", "attempt", "score"]
+
+
 async def test_latency_by_offer(store: Store) -> None:
     found = by(await rows(store, "latency_by_offer"), "offer")
     mine = np.array([a.ttft_ms for a in ATTEMPTS_MADE if a.offer == "p2/m3" and a.ttft_ms])

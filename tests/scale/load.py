@@ -37,7 +37,8 @@ _ONE_BLOCK: Final = {
     "max_insert_threads": 1,
 }
 
-#: Row `i` of `n` in all: `u(k)` are independent uniforms of it, `z` a standard normal.
+#: Row `i` of `n` in all: `u(k)` are independent uniforms of it, `z` a standard normal. Its decision
+#: is number `{number}`, and it is well with 97 % where it is `{sound}`.
 _ROW: Final = """
 WITH
     number AS i,
@@ -56,10 +57,11 @@ WITH
     concat(tenant_, '|', task_, '|q0.9|t1000@0.95') AS class_,
     toDateTime64({until:DateTime}, 6, 'UTC')
         - toIntervalMicrosecond(toInt64(({n:UInt64} - i + u4) * {step_us:Float64})) AS at_,
-    u4 < 0.97 AS ok,
+    u4 < 0.97 AND {sound} AS ok,
+    {number} AS of_,
     exp(5.5 + 0.02 * (o % 40) + 0.45 * z) AS ttft_,
     ttft_ + exp(6.5 + 0.6 * z2) AS total_,
-    concat('dec_', lower(hex(cityHash64(i, 7))), lower(hex(cityHash64(i, 8)))) AS decision_,
+    concat('dec_', lower(hex(cityHash64(of_, 7))), lower(hex(cityHash64(of_, 8)))) AS decision_,
     toInt64(exp(6 + 0.8 * z2)) AS in_,
     toInt64(exp(5 + 0.7 * z)) AS out_
 """
@@ -75,17 +77,23 @@ _ON_LOG: Final = """
     toDateTime64(_day, 3, 'UTC') AS _stored_at
 """
 _PLACE: Final = f"{_ON_LOG}, 'gateway-0' AS gateway, 'b1' AS boot, i AS seq"
+#: Of every twenty attempts the first fails and the second is made in its place.
+_OF_ATTEMPTS: Final = _ROW.replace("{sound}", "i % 20 != 0").replace(
+    "{number}", "intDiv(i * 19, 20)"
+)
+_OF_DECISIONS: Final = _ROW.replace("{sound}", "true").replace("{number}", "i")
+_OF_SCORES: Final = _ROW.replace("{sound}", "true").replace("{number}", "i * 5")
 _ATTEMPTS: Final = f"""
 INSERT INTO {{raw:Identifier}}.attempts (_log, _life, _partition, _offset, _batch_first,
     _batch_last, _day, _stored_at, gateway, boot, seq, attempt_id, decision_id, n, offer, provider,
     model, task, tenant, sla_class, source, at, started_at, failure, streaming, ttft_ms,
     total_ms, waited_ms, input_tokens, output_tokens, cached_tokens, usage_estimated, cost_nusd,
     n_inflight, http_status, retry_after_s, reason, hedge, trust)
-{_ROW}
+{_OF_ATTEMPTS}
 SELECT {_PLACE},
     concat(['1f3a9c02', '77b0d1ce', '90ffe213', 'c2a41d7b'][1 + i % 4], '-',
         lower(hex(intDiv(i, 4)))),
-    decision_, if(u3 < 0.05, 2, 1), offer_, provider_, model_, task_,
+    decision_, if(i % 20 = 1, 2, 1), offer_, provider_, model_, task_,
     tenant_, class_, 'gateway', at_,
     at_ - toIntervalMicrosecond(toInt64(round(if(ok, total_, ttft_) * 1000))),
     multiIf(ok, 'ok', u1 < 0.5, 'rate_limited', u1 < 0.8, 'timeout_ttft', 'server_error'),
@@ -108,7 +116,7 @@ INSERT INTO {{raw:Identifier}}.{{into:Identifier}} (_log, _life, _partition, _of
     cheapest_cost_nusd, target_quality, target_on_time, delivered_offer, delivered_model, p_good,
     p_on_time, n_attempts, failure, ttft_ms, total_ms, on_time, input_tokens_billed,
     output_tokens, cost_nusd, overhead_us)
-{_ROW},
+{_OF_DECISIONS},
     arrayMap(k -> (concat('provider-', toString((o + k) % 21), '/model-', toString((o + k) % 37),
         '@', toString((o + k) % {{n_offers:UInt32}})), toFloat64(in_ * 150 * (1 + k)) + u3,
         toFloat64(in_ * 140 * (1 + k)) + u2, 0.95 - 0.02 * k * u3, 0.99 - 0.01 * k * u4),
@@ -117,7 +125,7 @@ SELECT {_PLACE}, decision_, at_, task_, tenant_, class_, '{{{{"quality":0.9}}}}'
     {{features}}, u2 < 0.5, cityHash64(i, 9), 'priced', 3, intDiv(i, 3), offer_, bids, 8,
     map('circuit_open', toInt64(u3 * 3), 'region', 5), in_ * 170., 0.8, true, 1e6, 2e5, bids[-1].1,
     bids[-1].3, bids[1].1, bids[1].3, 0.9, 0.95, offer_, model_, 0.7 + 0.3 * u3, 0.8 + 0.2 * u4,
-    if(u3 < 0.05, 2, 1), if(ok, 'ok', 'server_error'), round(ttft_ * 1024) / 1024,
+    if(i % 19 = 0, 2, 1), if(ok, 'ok', 'server_error'), round(ttft_ * 1024) / 1024,
     round(total_ * 1024) / 1024, ttft_ < 1000, in_, out_, in_ * 150 + out_ * 600, 150 + 50 * u2
 FROM numbers({{first:UInt64}}, {{count:UInt64}})
 """
@@ -125,7 +133,7 @@ _SCORES: Final = f"""
 INSERT INTO {{raw:Identifier}}.{{into:Identifier}} (_log, _life, _partition, _offset, _batch_first,
     _batch_last, _day, _stored_at, gateway, boot, seq, feedback_id, decision_id, at, task, tenant,
     sla_class, offer, model, quality, source, features, p_good, propensity, labelled_share, weight)
-{_ROW}
+{_OF_SCORES}
 SELECT {_PLACE}, concat('f', lower(hex(cityHash64(i, 10)))), decision_, at_, task_, tenant_, class_,
     offer_, model_, u3 < 0.9, 'verifier', {{features}}, 0.7 + 0.3 * u3, 0.8, 0.2, 1
 FROM numbers({{first:UInt64}}, {{count:UInt64}})
@@ -133,13 +141,13 @@ FROM numbers({{first:UInt64}}, {{count:UInt64}})
 _VIEWS: Final = f"""
 INSERT INTO {{raw:Identifier}}.views (_log, _life, _partition, _offset, _batch_first, _batch_last,
     _day, _stored_at, gateway, boot, seq, view_number, at)
-{_ROW}
+{_OF_DECISIONS}
 SELECT {_PLACE}, i, at_ FROM numbers({{first:UInt64}}, {{count:UInt64}})
 """
 _QUOTES: Final = f"""
 INSERT INTO {{raw:Identifier}}.quotes (_log, _life, _partition, _offset, _batch_first, _batch_last,
     _day, _stored_at, _key, record, at, offer, quote)
-{_ROW}
+{_OF_DECISIONS}
 SELECT {_ON_LOG}, offer_, concat('state', lower(hex(sipHash128(i)))), at_, offer_,
     (5.5, 0.4, 100., 2., 0.3, 100., 0.01, 100., 'closed', 0, 0.)
 FROM numbers({{first:UInt64}}, {{count:UInt64}})
@@ -147,7 +155,7 @@ FROM numbers({{first:UInt64}}, {{count:UInt64}})
 _INCIDENTS: Final = f"""
 INSERT INTO {{raw:Identifier}}.status (_log, _life, _partition, _offset, _batch_first, _batch_last,
     _day, _stored_at, _key, record, at, provider, component, severity, state)
-{_ROW}
+{_OF_DECISIONS}
 SELECT {_ON_LOG}, provider_, concat('status', lower(hex(i))), at_, provider_, 'api', 'major',
     'investigating'
 FROM numbers({{first:UInt64}}, {{count:UInt64}})

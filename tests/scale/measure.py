@@ -97,7 +97,7 @@ def timed(
 async def every_report(client: Client, store: Store, pid: int) -> list[Timed]:
     """Every report with its default parameters, and what the market page asks.
 
-    `pid` is the engine's. Now is when the newest attempt was made, however long ago the history was.
+    `pid` is the engine's. Now is when the newest attempt was made, however long ago that was.
     """
     (newest,) = (await store.query(_NEWEST)).rows[0]
     (decision_id, offer) = (await store.query(_A_DECISION, {"newest": newest})).rows[0]

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import math
+
+from bidding.market import PriceList
 from bidding.outcome import CENSORED, FailureClass
 from broker.meter import Meter
 from broker.order import Order
 from broker.providers.base import Seat
+from broker.providers.quirks import quirks_of
 from broker.wire.neutral import Failed, Usage
 from feeds.records import AttemptRecord
 
@@ -44,6 +48,20 @@ def billed(meter: Meter, failure: FailureClass, *, answered: bool, input_tokens:
     return meter.usage(input_tokens)
 
 
+def unseen_output(order: Order, seat: Seat, usage: Usage, *, streaming: bool) -> int:
+    """Tokens that a seller may have written after we had hung up, as long as the answer was
+    expected to be; 0 where it is known to stop with its stream.
+    """
+    if streaming and quirks_of(seat.provider).on_hang_up == "stops":
+        return 0
+    request = order.request
+    if request.embedding is not None:
+        return 0
+    expected, most = order.output_tokens, request.max_output_tokens
+    whole = (expected if most is None else min(expected, most)) * request.n
+    return max(math.ceil(whole) - usage.output_tokens, 0)
+
+
 def attempt_record(
     order: Order,
     seat: Seat,
@@ -65,6 +83,15 @@ def attempt_record(
     """
     failure = FailureClass.OK if failed is None else failed.failure
     prices = order.prices.get(seat.offer.id, seat.offer.prices)
+    cost_nusd = _cost_nusd(prices, usage, usage.output_tokens)
+    unseen_tokens = unseen_nusd = 0
+    if failure in _BILLED_WHEN_CUT:
+        unseen_tokens = unseen_output(order, seat, usage, streaming=streaming)
+        # A call that nothing was heard of may have been read all the same.
+        whole = usage if usage.input_tokens else Usage(input_tokens=order.input_tokens)
+        if unseen_tokens or not streaming:
+            most_nusd = _cost_nusd(prices, whole, usage.output_tokens + unseen_tokens)
+            unseen_nusd = max(most_nusd - cost_nusd, 0)
     return AttemptRecord(
         attempt_id=attempt_id,
         decision_id=order.decision_id,
@@ -87,17 +114,23 @@ def attempt_record(
         output_tokens=usage.output_tokens,
         cached_tokens=usage.cached_tokens,
         usage_estimated=usage.estimated,
-        cost_nusd=prices.cost_nusd(
-            usage.input_tokens,
-            usage.output_tokens,
-            cached_tokens=usage.cached_tokens,
-            written_tokens=usage.written_tokens,
-        )
-        if usage.input_tokens
-        else 0,
+        cost_nusd=cost_nusd,
         n_inflight=n_inflight,
         http_status=http_status,
         retry_after_s=None if failed is None else failed.retry_after_s,
         reason="" if failed is None else failed.reason,
         hedge=hedge,
+        unseen_tokens=unseen_tokens,
+        unseen_nusd=unseen_nusd,
+    )
+
+
+def _cost_nusd(prices: PriceList, usage: Usage, output_tokens: int) -> int:
+    if not usage.input_tokens:
+        return 0
+    return prices.cost_nusd(
+        usage.input_tokens,
+        output_tokens,
+        cached_tokens=usage.cached_tokens,
+        written_tokens=usage.written_tokens,
     )

@@ -206,6 +206,11 @@ def why(decision: DecisionRecord, attempts: list[AttemptRecord]) -> list[str]:
         else:
             detail = f" ({attempt.reason})" if attempt.reason else ""
             lines.append(f"{attempt.offer} failed: {attempt.failure}{detail}.")
+        if attempt.unseen_nusd:
+            lines.append(
+                f"{attempt.offer} may have gone on after that, for some {attempt.unseen_tokens} "
+                f"tokens and ${usd_from_nusd(attempt.unseen_nusd):.6f} that no bill here counts."
+            )
     lines += map(_verdict_line, decision.verdicts)
     return lines
 
@@ -235,6 +240,8 @@ def _attempt(attempt: AttemptRecord) -> dict[str, Any]:
         "output_tokens": attempt.output_tokens,
         "usage_estimated": attempt.usage_estimated,
         "cost_usd": usd_from_nusd(attempt.cost_nusd),
+        "unseen_tokens": attempt.unseen_tokens,
+        "unseen_usd": usd_from_nusd(attempt.unseen_nusd),
         "hedge": attempt.hedge,
     }
 

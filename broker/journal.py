@@ -58,6 +58,8 @@ class Journal:
             self._metrics.ttft_seconds.labels(record.provider).observe(record.ttft_ms / 1e3)
         if record.cost_nusd:
             self._metrics.spend_usd.labels(record.provider).inc(record.cost_nusd * 1e-9)
+        if record.unseen_nusd:
+            self._metrics.unseen_usd.labels(record.provider).inc(record.unseen_nusd * 1e-9)
 
     def decision(self, record: DecisionRecord, attempts: list[AttemptRecord]) -> None:
         """A decision is settled (or was all that was asked)."""

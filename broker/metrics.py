@@ -101,6 +101,12 @@ class Metrics:
         self.spend_usd = Counter(
             "broker_spend_usd_total", "Dollars owed to providers.", ["provider"], registry=registry
         )
+        self.unseen_usd = Counter(
+            "broker_unseen_usd_total",
+            "Dollars that providers may have billed beside after we had hung up; estimated.",
+            ["provider"],
+            registry=registry,
+        )
         self.late = Counter(
             "broker_late_total", "Requests with a deadline that was missed.", registry=registry
         )

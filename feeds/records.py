@@ -40,7 +40,9 @@ class AttemptRecord(Written, tag_field="kind", tag="attempt/1", kw_only=True):
 
     `n` counts the attempts of a decision from 1. `ttft_ms` is None when no token came,
     `waited_ms` is set for timeouts. `usage_estimated` marks tokens we counted ourselves.
-    `pusher` names who told us of a call that was not ours (`source` is `pushed`).
+    `pusher` names who told us of a call that was not ours (`source` is `pushed`). `unseen_*` is
+    what a seller may have written and billed beyond what stands here, after we had hung up: an
+    estimate, no part of `cost_nusd`.
     """
 
     attempt_id: str
@@ -72,6 +74,8 @@ class AttemptRecord(Written, tag_field="kind", tag="attempt/1", kw_only=True):
     hedge: bool = False
     trust: float = 1.0
     pusher: str = ""
+    unseen_tokens: Int64 = 0
+    unseen_nusd: Int64 = 0
 
     def outcome(self) -> Outcome:
         """The part that estimators fold."""

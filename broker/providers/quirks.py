@@ -75,6 +75,7 @@ class Quirks(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     error_codes, statuses : what its own codes and statuses mean, before the common tables
     limits : where it says what is left of our quota
     prompt_cache : what it keeps of prompts, for offers that have a price for reading it
+    on_hang_up : whether it stops writing, and billing, a stream whose reader has gone
     """
 
     name: str = ""
@@ -102,6 +103,7 @@ class Quirks(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     statuses: dict[int, FailureClass] = {}
     limits: LimitHeaders = OPENAI_LIMITS
     prompt_cache: PromptCache = PromptCache()
+    on_hang_up: Literal["stops", "goes_on", "unknown"] = "unknown"
 
 
 class Known(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

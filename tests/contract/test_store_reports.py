@@ -287,6 +287,21 @@ async def test_errors_by_offer(store: Store) -> None:
     assert {r["provider"] for r in only} == {"p1"}
 
 
+async def test_billed_after_cancel(store: Store) -> None:
+    found = by(await rows(store, "billed_after_cancel"), "provider", "failure")
+    ends = {"timeout_ttft", "timeout_gap", "timeout_total", "cancelled", "hedge_lost"}
+    cut = [a for a in SEEN_OURSELVES if str(a.failure) in ends]
+    assert cut
+    assert set(found) == {(a.provider, str(a.failure)) for a in cut}
+    for (provider, failure), row in found.items():
+        mine = [a for a in cut if (a.provider, str(a.failure)) == (provider, failure)]
+        assert row["calls"] == len(mine)
+        assert row["calls_that_may_go_on"] == sum(a.unseen_nusd > 0 for a in mine)
+        assert row["tokens_unseen"] == sum(a.unseen_tokens for a in mine)
+        unseen_usd = sum(a.unseen_nusd for a in mine) / 1e9
+        assert row["may_be_billed_usd"] == pytest.approx(unseen_usd)
+
+
 async def test_incidents_stand_beside_our_own_calls(store: Store) -> None:
     (row,) = await rows(store, "incidents")
     mine = [a for a in ATTEMPTS_MADE if a.provider == "p0"]

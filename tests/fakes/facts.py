@@ -71,6 +71,8 @@ def attempt(i: int, *, at_us: int | None = None) -> AttemptRecord:
         hedge=i % 29 == 0,
         trust=0.5 if i % 11 == 0 else 1.0,
         pusher="acme" if i % 11 and i % 13 == 5 else "",
+        unseen_tokens=i % 31,
+        unseen_nusd=i % 31 * 600,
     )
 
 

@@ -36,12 +36,16 @@ class WaitRules(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     there is a deadline (AWS: the accepted share of false timeouts); `hasty_tail` the lowest
     quantile at which it may be abandoned for the runner-up's sake; `finish_tail` the quantile
     of the runner-up's finish that has to fit into what is left. Without a deadline an offer
-    gets `patience` times its tail. `least_ms` and `most_ms` bound the wait whatever the quote.
+    gets `patience` times its tail. `silent_tail` is the quantile of its first token past which a
+    call counts as silent, no sooner than `least_silent_ms`: it is waited for still, but others are
+    not sent after it. `least_ms` and `most_ms` bound the wait whatever the quote.
     """
 
     tail: Probability = 0.995
     hasty_tail: Probability = 0.9
     finish_tail: Probability = 0.9
+    silent_tail: Probability = 0.9
+    least_silent_ms: PositiveMs = 100.0
     patience: Annotated[float, Meta(ge=1.0, le=100.0)] = 3.0
     least_ms: PositiveMs = 250.0
     most_ms: PositiveMs = 60_000.0
@@ -163,6 +167,22 @@ def _latest_start_ms(runner_up: Forecast, aim: Aim, rules: WaitRules) -> float |
     """Until when the runner-up can be asked and still be on time; None without a target."""
     by = aim.first_token_by_ms(runner_up)
     return None if by is None else by - runner_up.ttft_ms(rules.finish_tail)
+
+
+def silent_after_ms(own: Forecast | None, wait_ms: float, rules: WaitRules) -> float:
+    """After how much silence at first a call says something of its offer, ms.
+
+    Parameters
+    ----------
+    own : Forecast or None
+        Of the offer that is asked; None where nothing is known, or it answers in one piece: then
+        silence says nothing before the timeout.
+    wait_ms : float
+        How long it is waited for (`first_token_timeout_ms`).
+    """
+    if own is None:
+        return wait_ms
+    return min(max(own.ttft_ms(rules.silent_tail), rules.least_silent_ms), wait_ms)
 
 
 def hedge_after_ms(

@@ -49,6 +49,7 @@ from broker.revocation import follow_revocations
 from broker.second_opinion import cached_opinion, second_opinion
 from broker.serve import RequestLine
 from broker.sessions import offer_facts
+from broker.silence import keep_listening
 from broker.state import open_state
 from broker.tracing import Tracing
 from broker.upstream import Upstream
@@ -157,6 +158,8 @@ async def run_gateway(settings: Settings, worker: int = 0) -> None:
         reopener = Reopener(settings.probes, market, dispatcher, clock)
         stack.push_async_callback(reopener.close)
         reopener.start()
+        listening = asyncio.create_task(keep_listening(dispatcher.silence, market))
+        stack.callback(listening.cancel)
         spot = asyncio.create_task(state.spot.run())
         stack.push_async_callback(state.spot.close)
         stack.callback(spot.cancel)

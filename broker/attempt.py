@@ -1,7 +1,9 @@
 """One call to one seller: opened, read until it shows something, then read on; recorded once.
 
 An attempt has four clocks, all inside the request's hard deadline: connecting (the client's),
-the first token, the gap between events, and the total. Only events restart the gap, never mere
+the first token, the gap between events, and the total. While nobody has seen any of the answer it
+is given up only for another seller: as long as nobody else may be asked, a late answer is better
+than none, and the first two clocks are put off. Only events restart the gap, never mere
 bytes: a seller that drips keep-alives, or one byte a second, is as silent as one that hangs.
 
 `start` holds events back until there is visible output (or, for an app that does not stream,
@@ -13,6 +15,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping
+from typing import Final
 
 from bidding.errors import BadRequest
 from bidding.outcome import FailureClass
@@ -24,10 +27,14 @@ from broker.providers.base import Dialect, Reader, Seat, WireCall, malformed
 from broker.providers.failures import MAX_ERROR_BYTES, retry_after_s
 from broker.providers.secrets import masked
 from broker.tracing import CallTrace
+from broker.until import Until
 from broker.upstream import AttemptFailed, Reply, Upstream
 from broker.wire.neutral import Event, Failed, Started, Usage, is_visible
 from feeds.clock import Clock
 from feeds.records import AttemptRecord
+
+_SILENT_GAP: Final = 4
+"""A quarter of the gap after which it would be given up counts as silence."""
 
 
 class Attempt:
@@ -46,10 +53,14 @@ class Attempt:
         stream: bool,
         first_token_ms: float,
         overdue_ms: float,
+        silent_ms: float,
         gap_ms: float,
+        alone_ms: float,
+        alone_gap_ms: float,
         upstream: Upstream,
         clock: Clock,
         may_reconnect: Callable[[], bool],
+        gives_way: Callable[[], bool],
         on_end: Callable[[AttemptRecord], None],
         on_headers: Callable[[str, Mapping[str, str], float], None],
     ) -> None:
@@ -66,14 +77,22 @@ class Attempt:
         self._upstream = upstream
         self._clock = clock
         self._may_reconnect = may_reconnect
+        self.gives_way = gives_way
+        """Whether it is to be given up now for another; counts that as a retry if it is one."""
         self._on_end = on_end
         self._on_headers = on_headers
         self._sent_ns = clock.monotonic_ns()
         self._started_at_us = clock.now_us()
-        self._first_by_ns = self._sent_ns + round(first_token_ms * 1e6)
         self._overdue_ns = self._sent_ns + round(overdue_ms * 1e6)
+        self._silent_ns = self._sent_ns + round(silent_ms * 1e6)
+        self._first_ns = round(first_token_ms * 1e6)
         self._gap_ns = round(gap_ms * 1e6)
-        self._progress_ns: int | None = None
+        self._put_off_ns = 0
+        self._alone_first_ns = round(alone_ms * 1e6)
+        self._alone_gap_ns = round(alone_gap_ms * 1e6)
+        self._unseen = True
+        self.progress_ns: int | None = None
+        """When it last said something."""
         self.meter = Meter(order.request, self._sent_ns)
         self._reply: Reply | None = None
         self._reader: Reader | None = None
@@ -108,7 +127,8 @@ class Attempt:
                     break
                 if not whole and any(is_visible(e, self.order.request) for e in events):
                     return None
-                if too_slow is not None and too_slow(self, self._clock.monotonic_ns()):
+                slow = too_slow is not None and too_slow(self, self._clock.monotonic_ns())
+                if slow and self.gives_way():
                     self._fail(Failed(failure=FailureClass.TIMEOUT_GAP, reason="too slow"))
                     break
         except asyncio.CancelledError:
@@ -124,6 +144,7 @@ class Attempt:
         last event, and an answer cut short never ends cleanly; one that ended well closes with
         what is billed, whether the seller said so or we counted.
         """
+        self._unseen = False
         if self._held:
             held, self._held = self._held, []
             return held
@@ -156,6 +177,13 @@ class Attempt:
         """Whether it has shown nothing and, unhedged, would have been given up by now."""
         silent = self.meter.first_ns is None
         return silent and self._clock.monotonic_ns() >= self._overdue_ns
+
+    @property
+    def silent_from_ns(self) -> int:
+        """From when on it has said nothing for so long that this says something of the offer."""
+        if self.progress_ns is None:
+            return self._silent_ns
+        return self.progress_ns + self._gap_ns // _SILENT_GAP
 
     @property
     def overdue_in_s(self) -> float:
@@ -193,12 +221,11 @@ class Attempt:
         if self.order.trace is not None:
             self._trace = self.order.trace.call(self.seat, self.n, hedge=self._hedge)
             self._trace.inject(call.headers)
-        limit_ns, late = self._limit()
         try:
-            async with asyncio.timeout(max(limit_ns - self._clock.monotonic_ns(), 0) * 1e-9):
+            async with self._limited():
                 self._reply = await self._sent(call)
         except TimeoutError:
-            self._fail(Failed(failure=late, reason="no headers"))
+            self._fail(Failed(failure=self._limit()[1], reason="no headers"))
             return
         except AttemptFailed as error:
             self._fail(Failed(failure=error.failure, reason=error.reason))
@@ -255,12 +282,11 @@ class Attempt:
         if self.failed is not None or reply is None or reader is None:
             self._at_eof = True
             return []
-        limit_ns, late = self._limit()
         try:
-            async with asyncio.timeout(max(limit_ns - self._clock.monotonic_ns(), 0) * 1e-9):
+            async with self._limited():
                 piece = await reply.read()
         except TimeoutError:
-            return self._fail(Failed(failure=late, reason="silence"))
+            return self._fail(Failed(failure=self._limit()[1], reason="silence"))
         except AttemptFailed as error:
             return self._cut(reader, error)
         if piece:
@@ -285,21 +311,41 @@ class Attempt:
         now_ns = self._clock.monotonic_ns()
         self.meter.observe(events, now_ns)
         if not (len(events) == 1 and isinstance(events[0], Started)):
-            self._progress_ns = now_ns
+            self.progress_ns, self._put_off_ns = now_ns, 0
         last = events[-1]
         if isinstance(last, Failed):
             events[-1:] = self._fail(last)
         return [e for e in events if type(e) is not Usage] if self._at_eof else events
 
+    def _limited(self) -> Until:
+        loop = asyncio.get_running_loop()
+
+        def at_s(limit_ns: int) -> float:
+            return loop.time() + max(limit_ns - self._clock.monotonic_ns(), 0) * 1e-9
+
+        def put_off() -> float | None:
+            waited_ns, alone_ns = self._gap_ns, self._alone_gap_ns
+            if self.progress_ns is None:
+                waited_ns, alone_ns = self._first_ns, self._alone_first_ns
+            left_ns = alone_ns - waited_ns - self._put_off_ns
+            past = self._limit()[0] >= self.order.deadline_ns
+            if past or left_ns <= 0 or not self._unseen or self.gives_way():
+                return None
+            self._put_off_ns += min(waited_ns, left_ns)
+            return at_s(self._limit()[0])
+
+        return Until(at_s(self._limit()[0]), put_off)
+
     def _limit(self) -> tuple[int, FailureClass]:
         """Until when to wait for the next thing, and what it is called if it does not come."""
         hard = self.order.deadline_ns
-        if self._progress_ns is None:
-            late, limit = FailureClass.TIMEOUT_TTFT, self._first_by_ns
+        if self.progress_ns is None:
+            late, limit = FailureClass.TIMEOUT_TTFT, self._sent_ns + self._first_ns
         else:
-            late, limit = FailureClass.TIMEOUT_GAP, self._progress_ns + self._gap_ns
+            late, limit = FailureClass.TIMEOUT_GAP, self.progress_ns + self._gap_ns
+        limit += self._put_off_ns
         if hard < limit:
-            return hard, FailureClass.TIMEOUT_TOTAL if self._progress_ns else late
+            return hard, FailureClass.TIMEOUT_TOTAL if self.progress_ns else late
         return limit, late
 
     def _fail(self, failed: Failed) -> list[Event]:

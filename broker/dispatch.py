@@ -39,6 +39,7 @@ from broker.patience import hedge_ms, slowness, waits_for
 from broker.providers.base import Seat
 from broker.providers.dialects import dialect_of
 from broker.sellers import Ended, Sellers
+from broker.silence import Silence
 from broker.upstream import Upstream
 from broker.wire.neutral import Event, Failed, collect
 from feeds.clock import Clock
@@ -94,7 +95,8 @@ class Dispatcher:
         self._on_sent = on_sent
         self._on_headers = on_headers
         self._secure = secure
-        self.sellers = Sellers(forecasts, settings, clock, rng)
+        self.silence = Silence(clock)
+        self.sellers = Sellers(forecasts, settings, clock, rng, self.silence)
 
     @property
     def n_inflight(self) -> int:
@@ -152,7 +154,7 @@ class Dispatcher:
             ended.append((attempt.seat.offer.id, failed.failure))
 
         if after_ms is None:
-            watch = slowness(sellers, order, seats, place) if whole else None
+            watch = slowness(sellers, order, seats, place, ended) if whole else None
             failed = await first.start(whole=whole, too_slow=watch)
             if failed is not None:
                 note(first, failed)
@@ -201,26 +203,37 @@ class Dispatcher:
             whole=whole,
             patient=patient,
         )
-        n_inflight = self.sellers.take(seat, falling_back=falling_back)
+        n_inflight = self.sellers.take(order, seat, falling_back=falling_back)
         self._on_sent(seat.offer.id, order.input_tokens + order.output_tokens)
-        return Attempt(
+
+        def gives_way() -> bool:
+            return self.sellers.gives_way(order, seats, ended, waiting, seat.offer.id)
+
+        attempt_id = f"{self._boot}-{next(self._numbers):x}"
+        attempt = Attempt(
             order,
             seat,
             dialect_of(seat, order.request),
-            attempt_id=f"{self._boot}-{next(self._numbers):x}",
+            attempt_id=attempt_id,
             n=len(order.attempts) + 1 + (1 if hedge else 0),
             n_inflight=n_inflight,
             hedge=hedge,
             stream=stream,
             first_token_ms=waits.first_token_ms,
             overdue_ms=waits.overdue_ms,
+            silent_ms=waits.silent_ms,
             gap_ms=waits.gap_ms,
+            alone_ms=waits.alone_ms,
+            alone_gap_ms=waits.alone_gap_ms,
             upstream=self._upstream,
             clock=self._clock,
             may_reconnect=self.sellers.may_reconnect,
+            gives_way=gives_way,
             on_end=self._ended,
             on_headers=self._on_headers,
         )
+        self.silence.begun(attempt_id, attempt)
+        return attempt
 
     def _streams(self, order: Order, seat: Seat) -> bool:
         if order.request.stream or order.request.embedding is not None:
@@ -229,6 +242,7 @@ class Dispatcher:
         return self.sellers.settings.stream_upstream and able
 
     def _ended(self, record: AttemptRecord) -> None:
+        self.silence.ended(record.attempt_id, well=record.failure is FailureClass.OK)
         self.sellers.ended(record)
         self._on_attempt(record)
 

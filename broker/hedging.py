@@ -9,6 +9,9 @@ from broker.attempt import Attempt
 from broker.errors import SellersFailed
 from broker.wire.neutral import Failed
 
+_ASK_AGAIN_S = 0.1
+"""How soon to see again whether somebody else may be asked."""
+
 
 async def race(
     first: Attempt,
@@ -26,7 +29,7 @@ async def race(
     ----------
     another : callable
         Begins the next best attempt beside the offers given; None where nobody may be asked as
-        well: then `first` is given up when it would be without hedging.
+        well: then `first` is given up when it would be without hedging, if only for another.
     note : callable
         Takes each attempt that failed.
 
@@ -55,12 +58,12 @@ async def race(
                 timeout = None
                 if first.meter.first_ns is not None:
                     continue
-                if denied:
+                if denied and first.gives_way():
                     given_up = first.give_up("silence")
                     note(first, given_up)
                     return first, given_up
                 if not await ask_another():
-                    denied, timeout = True, first.overdue_in_s
+                    denied, timeout = True, max(first.overdue_in_s, _ASK_AGAIN_S)
             for task in done:
                 attempt = running.pop(task)
                 failed = task.result()

@@ -178,6 +178,11 @@ class LiveMarket:
         if changed:
             self.refresh()
 
+    def pass_over(self, offers: frozenset[str]) -> None:
+        """Buy of others while the calls that are out to `offers` are silent."""
+        self.overlay.silent_now(offers)
+        self.refresh()
+
     def refresh(self) -> None:
         """Put a new view in force now."""
         self._warmer.note(self.view, self._clock.now_us(), self._tried())

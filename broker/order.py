@@ -31,6 +31,8 @@ class Order(Struct, kw_only=True):
         Prompt and longest answer: what is set aside of a seller's spot ask.
     attempts : list of AttemptRecord
         Filled as attempts end, whatever becomes of the request.
+    retry_paid : bool
+        An attempt was given up for another; where that call is a retry, it is counted already.
     rejected : list of str
         Ids of attempts whose answer came whole and failed its check.
     """
@@ -55,6 +57,7 @@ class Order(Struct, kw_only=True):
     rejected: list[str] = field(default_factory=list)
     prices: dict[str, PriceList] = field(default_factory=dict)
     most_tokens: int = 0
+    retry_paid: bool = False
 
     def aim(self, now_ns: int) -> Aim:
         """What is left of its times at `now_ns`."""

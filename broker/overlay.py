@@ -56,6 +56,7 @@ class Overlay:
         """Offers that are tried beside the requests while they are broken, shape (n_offers,)."""
         self._back_until_s: Floats = np.full(len(offers), -np.inf)
         self._returning_until_s = -math.inf
+        self._silent: Bools = np.zeros(len(offers), dtype=np.bool_)
 
     def steer(self, params: CircuitParams) -> None:
         """Go on under other params."""
@@ -126,11 +127,30 @@ class Overlay:
                 circuit.put_on_probation()
         self._back_until_s[row] = self._returning_until_s = now_s + _RETURNS_S
 
+    def silent_now(self, offers: frozenset[str]) -> None:
+        """Pass over those whose calls that are out are silent; the first that fails opens it."""
+        silent = np.zeros_like(self._silent)
+        for offer in offers:
+            row = self._offers.row_of[offer]
+            silent[row] = True
+            if not self._silent[row]:
+                self._by_offer.circuits[row].put_on_probation()
+        self._silent = silent
+
     def circuit_open(self, now_s: float) -> Bools:
-        """Offers that must not be sent a call now, shape (n_offers,)."""
+        """Offers that must not be sent a call now, shape (n_offers,). Those that are only silent
+        may, where nobody else sells their model.
+        """
         at_provider = ~self._by_provider.may_send(now_s)
         blocked: Bools = ~self._by_offer.may_send(now_s) | at_provider[self._offers.provider]
-        return blocked | (self.aside & self._open)
+        blocked |= self.aside & self._open
+        if not self._silent.any():
+            return blocked
+        model = self._offers.model
+        others = np.bincount(
+            model[~(blocked | self._silent)], minlength=len(self._offers.model_ids)
+        )
+        return blocked | (self._silent & (others[model] > 0))
 
     @property
     def _open(self) -> Bools:

@@ -9,7 +9,13 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-from bidding.waiting import first_token_timeout_ms, gap_timeout_ms, hedge_after_ms, is_too_slow
+from bidding.waiting import (
+    first_token_timeout_ms,
+    gap_timeout_ms,
+    hedge_after_ms,
+    is_too_slow,
+    silent_after_ms,
+)
 from broker.attempt import Attempt
 from broker.order import Order
 from broker.providers.base import Seat
@@ -20,11 +26,16 @@ _PATIENT = 4.0
 
 
 class Waits(NamedTuple):
-    """An attempt's limits: the first token's, when it counts as overdue, and the gap's."""
+    """An attempt's limits: the first token's, when it counts as overdue, when as silent, and the
+    gap's; and the first token's and the gap's where nobody else may be asked.
+    """
 
     first_token_ms: float
     overdue_ms: float
+    silent_ms: float
     gap_ms: float
+    alone_ms: float
+    alone_gap_ms: float
 
 
 def waits_for(
@@ -61,6 +72,7 @@ def waits_for(
     return Waits(
         wait_ms,
         overdue_ms,
+        silent_after_ms(own if stream else None, overdue_ms, rules),
         gap_timeout_ms(
             own if stream else None,
             aim,
@@ -68,6 +80,8 @@ def waits_for(
             least_ms=min(sellers.settings.least_gap_ms, gap_ms),
             unseen=whole and stream and runner_up is not None,
         ),
+        first_token_timeout_ms(own, None, aim, rules, alone=True) if stream else aim.hard_ms,
+        gap_ms,
     )
 
 
@@ -88,7 +102,7 @@ def hedge_ms(
 
 
 def slowness(
-    sellers: Sellers, order: Order, seats: Sequence[Seat], place: int
+    sellers: Sellers, order: Order, seats: Sequence[Seat], place: int, ended: Ended
 ) -> Callable[[Attempt, int], bool] | None:
     """Whether an answer that nobody has seen yet should give way; None without a deadline."""
     if order.latency_target_ns is None:
@@ -104,7 +118,7 @@ def slowness(
             writing_ms=(now_ns - meter.first_ns) * 1e-6,
             n_written=meter.n_events,
             aim=aim,
-            runner_up=sellers.runner_ups_forecast(order, seats, place, []),
+            runner_up=sellers.runner_ups_forecast(order, seats, place, ended),
             rules=sellers.settings.wait,
         )
 

@@ -1,10 +1,11 @@
 """Tries broken sellers beside the requests, so that no request is spent on finding out.
 
 An offer whose circuit stands open gets a tiny request of our own when its next try is due
-(`bidding/probing.py`), through the same dispatch as everything else: two good ones close the
-circuit, a bad one opens it for longer. Tries go out at their pace whether or not earlier ones have
-come back, so one that hung as the seller recovered keeps nobody from seeing that it has. Of a
-provider with several broken offers one is tried at a time for all: the cheapest.
+(`bidding/probing.py`), the first a pause after it was seen open, through the same dispatch as
+everything else: two good ones close the circuit, a bad one opens it for longer. Tries go out at
+their pace whether or not earlier ones have come back, so one that hung as the seller recovered
+keeps nobody from seeing that it has. Of a provider with several broken offers one is tried at a
+time for all: the cheapest.
 
 Sellers that are down bill nothing, those that recover bill a dozen tokens: still the money is
 counted, and past the hour's part the offers are handed back to the auction, which draws requests
@@ -99,7 +100,7 @@ class Reopener:
                     continue
                 tried_of.add(provider)
             pause_s = broken_pause_s(now_s - since_s)
-            due_s = max(overlay.try_at_s(row), self._tried_at_s.get(row, -_HOUR_S) + pause_s)
+            due_s = max(overlay.try_at_s(row), self._tried_at_s.get(row, since_s) + pause_s)
             if now_s >= due_s:
                 self._try(row, now_s)
 

@@ -19,6 +19,7 @@ from bidding.waiting import Aim, Forecast
 from broker.dispatch_settings import DispatchSettings
 from broker.order import Order
 from broker.providers.base import Seat
+from broker.silence import Silence
 from feeds.clock import Clock
 from feeds.records import AttemptRecord
 
@@ -45,11 +46,13 @@ class Sellers:
         settings: DispatchSettings,
         clock: Clock,
         rng: random.Random,
+        silence: Silence,
     ) -> None:
         self.forecast = forecasts
         self.settings = settings
         self.clock = clock
         self._rng = rng
+        self._silence = silence
         self._offer_inflight: dict[str, int] = {}
         self._provider_inflight: dict[str, int] = {}
         self._busy_until_ns: dict[str, int] = {}
@@ -78,7 +81,7 @@ class Sellers:
         if ended and order.source == "probe":
             return Stop(StopReason.SPENT)
         now_ns = self.clock.monotonic_ns()
-        may_retry = self._retries.allows(now_ns * 1e-9)
+        may_retry = order.retry_paid or self._retries.allows(now_ns * 1e-9)
         aim = order.aim(now_ns) if ended or waiting else None
         return next_step(
             self._candidates(order, seats, now_ns, aim),
@@ -90,6 +93,26 @@ class Sellers:
             jitter=self._rng.random(),
             waiting=waiting,
         )
+
+    def gives_way(
+        self, order: Order, seats: Sequence[Seat], ended: Ended, waiting: set[str], offer: str
+    ) -> bool:
+        """Whether a silent call to `offer` is to be given up: only where another may be asked.
+
+        Where that counts as a retry it is counted now: of many calls that come to their limits
+        together, no more are given up than there are retries left.
+        """
+        step = self.next_step(order, seats, [*ended, (offer, FailureClass.TIMEOUT_TTFT)], waiting)
+        if isinstance(step, Stop):
+            return False
+        if not order.retry_paid and not self._is_sound(seats[step.place].offer.id):
+            self.retry()
+        # Whoever was sound as the call was given up is asked, though another's call failed since.
+        order.retry_paid = True
+        return True
+
+    def _is_sound(self, offer: str) -> bool:
+        return self._standings.good(offer) and offer not in self._silence.offers
 
     def runner_up(
         self,
@@ -153,17 +176,18 @@ class Sellers:
         open_calls = self._provider_inflight.get(provider.id, 0)
         full = open_calls >= provider.limit_concurrency
         n_out = self._offer_inflight.get(offer, 0)
-        good = self._standings.good(offer)
-        return Candidate(offer, good, full, busy_ms, n_out, score_nusd)
+        return Candidate(offer, self._is_sound(offer), full, busy_ms, n_out, score_nusd)
 
-    def take(self, seat: Seat, *, falling_back: bool) -> int:
+    def take(self, order: Order, seat: Seat, *, falling_back: bool) -> int:
         """A call goes out to `seat`; how many were out to its offer before.
 
         Falling back to a seller whose own last attempt failed is a retry, and counted here, as it
         goes out: many requests that fail at once cannot overdraw the budget together.
         """
-        if falling_back and not self._standings.good(seat.offer.id):
-            self.retry()
+        if falling_back and not self._is_sound(seat.offer.id):
+            if not order.retry_paid:
+                self.retry()
+            order.retry_paid = False
         offer, provider = seat.offer.id, seat.provider.id
         n_inflight = self._offer_inflight.get(offer, 0)
         self._offer_inflight[offer] = n_inflight + 1

@@ -115,7 +115,7 @@ async def test_only_the_sellers_own_fresh_signed_asks_below_the_list_are_taken(
 async def test_two_workers_never_sell_more_than_an_asks_capacity(tmp_path: Path) -> None:
     async with rig(tmp_path, providers=SELLERS, models=MODELS, n_gateways=2) as r:
         for gateway in r.gateways:
-            gateway.learn(groq=2_000, together=2_000)
+            gateway.learn(groq=200, together=200)
         key = seller_key(r.gateway, "together")
         assert (await ask(r, key, capacity_tokens=2_000)).status == 202
         record = await spread(r)

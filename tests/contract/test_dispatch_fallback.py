@@ -136,6 +136,33 @@ async def test_a_late_answer_is_better_than_none_where_nobody_else_is_left() -> 
         assert m.ends() == [("a", "ok")]
 
 
+async def test_late_answers_are_better_than_none_where_the_others_may_not_be_asked() -> None:
+    """Many calls come to their limits at once, and the only other seller's last call failed."""
+
+    def slow() -> ScriptedSeller:
+        return ScriptedSeller(refuses(500), streams(["late"], first_s=0.7, usage=GOOD))
+
+    async with market(slow(), slow(), ttft_ms=60.0) as m:
+        with pytest.raises((SellersFailed, DeadlineExceeded)):
+            await m.dispatcher.run(m.order(hard_ms=300.0))
+        n_before = len(m.records)
+        runs = [m.dispatcher.run(m.order(latency_ms=200.0)) for _ in range(40)]
+        for delivery in await asyncio.gather(*runs):
+            assert delivery.answer is not None
+            assert delivery.answer.choices[0].text == "late"
+        # A tenth of an attempt a request, and the floor.
+        assert len(m.records) - n_before <= 40 + 4 + 3
+
+
+async def test_an_answer_stalled_unseen_is_waited_for_where_nobody_else_is_left() -> None:
+    stalling = ScriptedSeller(streams(["two ", "four"], gap_s=0.5, usage=GOOD))
+    async with market(stalling, ttft_ms=60.0, gap_ms=2_000.0, least_gap_ms=200.0) as m:
+        delivery = await m.dispatcher.run(m.order())
+        assert delivery.answer is not None
+        assert delivery.answer.choices[0].text == "two four"
+        assert m.ends() == [("a", "ok")]
+
+
 async def test_keep_alives_are_not_tokens() -> None:
     async def dripping(c: Any) -> None:
         await c.head()

@@ -38,6 +38,7 @@ from broker.reporting import analyst_store
 from broker.serve import RequestLine
 from broker.sessions import offer_facts
 from broker.shared_state import SharedState
+from broker.silence import keep_listening
 from broker.state_sqlite import SqliteState
 from broker.upstream import Upstream
 from feeds.clock import Clock, SystemClock
@@ -269,6 +270,8 @@ async def _gateway(
     reopener = Reopener(settings.probes, market, dispatcher, clock)
     stack.push_async_callback(reopener.close)
     reopener.start()
+    listening = asyncio.create_task(keep_listening(dispatcher.silence, market))
+    stack.callback(listening.cancel)
     keeping = asyncio.create_task(market.keep_fresh())
     stack.callback(keeping.cancel)
     runner = web.AppRunner(

@@ -55,10 +55,6 @@ async def test_a_short_storm(tmp_path: Path) -> None:
         assert one.p99_ms <= one.deadline_ms, one
     assert figures.breaks[1].mid_stream > 0
     n_extra = figures.attempts_per_request * figures.requests - figures.requests
-    # Tries aside come by the clock and not by the request: bounded by how long a seller is broken.
-    n_tries = sum(f.n_probes for f in figures.breaks)
-    assert all(f.n_probes <= 1 + SETTINGS.break_s / 0.7 + 2 for f in figures.breaks)
-    n_extra -= n_tries
     # So short a storm is nearly all onset; what was out as the sellers broke had to fail once.
     assert n_extra <= (MOST_ATTEMPTS - 1) * figures.requests + sum(f.out for f in figures.breaks)
     assert figures.all_down_untyped == []

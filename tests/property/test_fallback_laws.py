@@ -51,6 +51,8 @@ candidates = st.lists(
         good_standing=st.booleans(),
         full=st.booleans(),
         busy_ms=st.sampled_from([0.0, 0.0, 30.0, 20_000.0]),
+        n_out=st.integers(0, 2),
+        score_nusd=st.sampled_from([0.0, 0.0, 1.0, 2.5]),
     ),
     max_size=6,
     unique_by=lambda c: c.offer,
@@ -166,10 +168,13 @@ def test_steps(
     assert chosen.busy_ms == 0.0
     assert not ended or chosen.good_standing or budget
     # One call at a time to a seller in doubt: one that has a call out waits, and so do its like.
-    one_is_out = any(
-        c.n_out and not c.good_standing and c.offer not in tried for c in ranked[: step.place]
-    )
-    for better in ranked[: step.place]:
+    before = [
+        c
+        for place, c in enumerate(ranked)
+        if (c.score_nusd, place) < (chosen.score_nusd, step.place)
+    ]
+    one_is_out = any(c.n_out and not c.good_standing and c.offer not in tried for c in before)
+    for better in before:
         skipped = better.offer in tried or better.full or better.busy_ms > 0.0
         assert skipped or (not better.good_standing and (not budget or one_is_out))
 

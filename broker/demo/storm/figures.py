@@ -24,10 +24,9 @@ class BreakFigures(Struct, kw_only=True):
     """One break of the cheapest seller. `bought_before` is its share of requests before that.
 
     `failures` are attempts failed when the circuit was seen open, `out` the calls out at the
-    onset and at the opening, which fail whatever we do. `probes_lost` are requests begun while it
-    was open, in the break or after it, that were sent there in vain; `n_probes` tries beside the
-    requests (counted in `attempts`); `back_s` runs from the recovery to the first answer bought
-    there again.
+    onset, which fail whatever we do. `probes_lost` are requests begun while it was open, in the
+    break or after it, that were sent there in vain; `n_probes` tries beside the requests (counted
+    in `attempts`); `back_s` runs from the recovery to the first answer bought there again.
     """
 
     name: str

@@ -42,13 +42,6 @@ def trios(catalogue: Catalogue, models: Sequence[str]) -> Iterator[Trio]:
                 yield Trio(model, (names[i], *dearer[:2]))
 
 
-class Seen(NamedTuple):
-    """An offer as `/v1/market` shows it."""
-
-    health: str
-    n_out: int
-
-
 class Stand:
     """The market under storm.
 
@@ -104,10 +97,9 @@ class Stand:
         """Who asks the least."""
         return self.providers[0]
 
-    async def seen(self, provider: str) -> Seen:
+    async def health(self, provider: str) -> str:
         """How the gateway sees a seller now."""
-        offer = (await self.market())[provider]
-        return Seen(offer["health"], offer["in_flight"])
+        return str((await self.market())[provider]["health"])
 
     async def attempts(self) -> dict[tuple[str, str], int]:
         """The gateway's count of attempts that have ended, by provider and failure class."""

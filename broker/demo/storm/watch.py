@@ -38,33 +38,24 @@ def n_of(before: Attempts, after: Attempts, failure: str) -> int:
 
 
 class Opening(Struct, frozen=True, kw_only=True):
-    """A circuit seen open: when, after how many failures, with how many calls still out."""
+    """A circuit seen open: when, and after how many failures."""
 
     at_s: float
     n_failed: int
-    n_out: int
-    attempts: Attempts
 
 
 async def opening(stand: Stand, provider: str, before: Attempts) -> Opening:
     """The next opening of a seller's circuit. For ever where it does not come."""
     while True:
-        seen = await stand.seen(provider)
-        if seen.health != "closed":
+        if await stand.health(provider) != "closed":
             at_s, attempts = time.monotonic(), await stand.attempts()
-            return Opening(
-                at_s=at_s,
-                n_failed=n_failed(before, attempts, provider),
-                n_out=seen.n_out,
-                attempts=attempts,
-            )
+            return Opening(at_s=at_s, n_failed=n_failed(before, attempts, provider))
         await asyncio.sleep(_EVERY_S)
 
 
 async def closing_s(stand: Stand, provider: str) -> float:
     """The moment from which a seller's circuit is seen closed. For ever where it stays open."""
     while True:
-        seen = await stand.seen(provider)
-        if seen.health == "closed":
+        if await stand.health(provider) == "closed":
             return time.monotonic()
         await asyncio.sleep(_EVERY_S)

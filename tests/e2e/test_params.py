@@ -11,7 +11,7 @@ import pytest
 
 from analytics.explain import decisions
 from broker import cli
-from broker.admin import check_exposure
+from broker.admin_exposure import check_exposure
 from broker.config import ConfigError
 from tests.fakes.up_rig import Market, Reply, polled
 

@@ -9,7 +9,8 @@ import pytest
 from bidding.errors import BadParams, UnknownParam
 from bidding.params import Params, describe
 from bidding.params_change import Difference, differences, flat, with_changes
-from broker.admin import ROUTES, check_exposure, is_loopback, page_origin
+from broker.admin import ROUTES
+from broker.admin_exposure import check_exposure, is_loopback, page_origin
 from broker.config import AdminSettings, GatewaySettings, KeySettings, Settings
 from broker.errors import ParamsConflict, answer_for, body_for
 

@@ -6,7 +6,9 @@ believed of the offer bought against what the params in force would have bought 
 request (a pair, which is worth many requests of either side). Scores of answers count as they
 come. Every comparison is a confidence sequence, so one may look at any time; a change for the
 worse counts once it surely exceeds its tolerance. A promise is not worse for being overfulfilled
-less: quality and punctuality have to fall short of what was promised as well.
+less: quality and punctuality have to fall short of what was promised as well, and to do so now. By
+the mean since the beginning a canary that begins generous would fall short minutes too late, and
+one that begins in a bad moment, like the control, would be held to that long after.
 
 A promise is made to an SLA class, so promises are compared class by class beside all together:
 a class that is given more than it was promised would hide another that is given less. The n-th
@@ -26,12 +28,14 @@ from typing import Final
 
 from msgspec import Struct
 
-from bidding.sequential import LEAST_OF_ARM, Excess, Tally, boundary, excess
+from bidding.sequential import LEAST_OF_ARM, Excess, Recent, Tally, boundary, excess
 
 ALPHA: Final = 0.005
 """Chance of a false alarm, ever, of one of the six comparisons; promises once more by class."""
 MOST_CLASSES: Final = 256
 """Classes beyond these are compared with all others together only."""
+SHORT_SD: Final = 2.0
+"""How surely a promise has to be missed of late, for a comparison to count."""
 _PSEUDO: Final = 1e-4
 _TIGHTEST: Final = 300.0
 _DEAREST: Final = 20.0
@@ -69,8 +73,8 @@ class Seen(Struct, frozen=True, kw_only=True):
 class Worse(Struct, frozen=True, kw_only=True):
     """A comparison: by how much the canary is worse, at least by how much, and what is let pass.
 
-    `short` is by how much a promise is missed, None where nothing is promised; `sla_class` is
-    empty for all classes together.
+    `short` is by how much a promise is missed of late, and `short_least` surely, None where nothing
+    is promised; `sla_class` is empty for all classes together.
     """
 
     what: str
@@ -78,6 +82,7 @@ class Worse(Struct, frozen=True, kw_only=True):
     least: float
     tolerated: float
     short: float | None
+    short_least: float | None
     n_canary: int
     n_control: int
     sla_class: str = ""
@@ -85,7 +90,7 @@ class Worse(Struct, frozen=True, kw_only=True):
     @property
     def surely(self) -> bool:
         """Whether it is worse beyond doubt and, where something is promised, falls short of it."""
-        return self.least > self.tolerated and (self.short is None or self.short > self.tolerated)
+        return self.least > self.tolerated and (self.short_least is None or self.short_least > 0.0)
 
 
 class _Arms:
@@ -95,7 +100,7 @@ class _Arms:
 
     def __init__(self) -> None:
         self.both = (Tally(), Tally())
-        self.short = Tally()
+        self.short = Recent()
 
     def fold(self, arm: int, value: float) -> None:
         self.both[arm].fold(value)
@@ -105,7 +110,7 @@ class _Arms:
         found = excess(canary, control, alpha)
         if found is None:
             return None
-        short = _mean(self.short) if promised else None
+        short = self.short if promised else None
         return _worse(what, found, short, canary.n, control.n, sla_class)
 
 
@@ -116,14 +121,14 @@ class _Pairs:
 
     def __init__(self) -> None:
         self.differences = Tally()
-        self.short = Tally()
+        self.short = Recent()
 
     def found(self, what: str, alpha: float, sla_class: str, promised: bool) -> Worse | None:
         pairs = self.differences
         found = _of_pairs(pairs, alpha)
         if found is None:
             return None
-        short = _mean(self.short) if promised else None
+        short = self.short if promised else None
         return _worse(what, found, short, pairs.n, pairs.n, sla_class)
 
 
@@ -236,23 +241,19 @@ class Guard:
 
 
 def _worse(
-    what: str, found: Excess, short: float | None, n_canary: int, n_control: int, sla_class: str
+    what: str, found: Excess, short: Recent | None, n_canary: int, n_control: int, sla_class: str
 ) -> Worse:
     return Worse(
         what=what,
         value=found.value,
         least=found.least,
         tolerated=TOLERATED[what],
-        short=short,
+        short=None if short is None else short.mean,
+        short_least=None if short is None else short.least(SHORT_SD),
         n_canary=n_canary,
         n_control=n_control,
         sla_class=sla_class,
     )
-
-
-def _mean(tally: Tally) -> float:
-    """Nothing is missed where nothing was promised."""
-    return tally.mean if tally.n else -math.inf
 
 
 def _of_pairs(pairs: Tally, alpha: float) -> Excess | None:

@@ -3,8 +3,9 @@
 A request of a canary is bought under the canary's params; everybody else's under those in force.
 What other params would have bought is computed when the request is over, on the very view it was
 decided on, so no answer waits for it: for a shadow the trial's params, for a request of a canary
-those in force (a paired comparison, which is worth many requests). It may take no more than a
-set share of the process's time; beyond that it is left out and counted.
+those in force (a paired comparison, which is worth many requests). Either may take no more than a
+set share of the process's time; beyond that it is left out and counted. Each has a share of its
+own, so that a shadow of all requests does not blind what watches a canary.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ class Trials:
 
     Parameters
     ----------
-    time_share : most of the process's time that computing in the shadow may take
+    time_share : most of the process's time that computing for a shadow may take, and for a canary
     """
 
     def __init__(
@@ -42,9 +43,9 @@ class Trials:
         self._market = market
         self._clock = clock
         self._metrics = metrics
-        self._time_share = time_share
-        self._credit_ns = float(_MOST_CREDIT_NS)
-        self._credited_ns = clock.monotonic_ns()
+        now_ns = clock.monotonic_ns()
+        self._for_shadow = _Allowance(time_share, now_ns)
+        self._for_canary = _Allowance(time_share, now_ns)
 
     def assigned(self, asked: BidRequest, key: str) -> tuple[Params, BidRequest]:
         """Under which params the request of this key is bought, and the request with its arm."""
@@ -64,22 +65,22 @@ class Trials:
         """
         shadow = self._market.shadow
         if asked.arm:
-            params, arm = self._market.params, ""
+            params, arm, allowance = self._market.params, "", self._for_canary
         elif shadow is not None and self._wanted(shadow, asked, key):
-            params, arm = shadow.params, shadow.arm
+            params, arm, allowance = shadow.params, shadow.arm, self._for_shadow
         else:
             return
         if record.params_version == params.version:
             return  # the canary has ended meanwhile, by being put in force
         begun_ns = self._clock.monotonic_ns()
-        if not self._has_time(begun_ns):
+        if not allowance.some_left(begun_ns):
             self._metrics.shadow_decisions.labels("left_out").inc()
             return
         other = msgspec.structs.replace(asked, arm=arm)
         decision = decide(view, other, params, record.seed)
         note_shadow(record, params.version, decision.winner)
         took_ns = self._clock.monotonic_ns() - begun_ns
-        self._credit_ns -= took_ns
+        allowance.left_ns -= took_ns
         word = "same" if record.shadow_winner == record.winner else "other"
         self._metrics.shadow_decisions.labels(word).inc()
         self._metrics.shadow_seconds.observe(took_ns * 1e-9)
@@ -87,8 +88,19 @@ class Trials:
     def _wanted(self, shadow: Trial, asked: BidRequest, key: str) -> bool:
         return shadow.takes(key, asked.tenant, self._clock.now_us())
 
-    def _has_time(self, now_ns: int) -> bool:
-        earned_ns = (now_ns - self._credited_ns) * self._time_share
-        self._credited_ns = now_ns
-        self._credit_ns = min(self._credit_ns + earned_ns, _MOST_CREDIT_NS)
-        return self._credit_ns > 0.0
+
+class _Allowance:
+    """A share of the process's time: earned as time goes by, saved up only so far."""
+
+    __slots__ = ("_at_ns", "_share", "left_ns")
+
+    def __init__(self, share: float, now_ns: int) -> None:
+        self._share = share
+        self._at_ns = now_ns
+        self.left_ns = float(_MOST_CREDIT_NS)
+
+    def some_left(self, now_ns: int) -> bool:
+        earned_ns = (now_ns - self._at_ns) * self._share
+        self._at_ns = now_ns
+        self.left_ns = min(self.left_ns + earned_ns, _MOST_CREDIT_NS)
+        return self.left_ns > 0.0

@@ -115,3 +115,28 @@ def test_classes_without_end_are_compared_together_and_take_no_more_room() -> No
         guard.score(in_canary=i % 2 == 0, quality=1.0, target=0.9, sla_class=f"t|task{i}|q0.9")
     assert len(guard._classes) == MOST_CLASSES
     assert [w.what for w in guard.compared()] == ["bad"]
+
+
+def test_a_shortfall_that_is_over_is_not_held_against_a_canary() -> None:
+    """Both arms begin short of it; the canary stays a little worse, and keeps it now."""
+    rng = np.random.default_rng(8)
+    guard = Guard()
+    for i in range(2400):
+        other = (0.8 if i < 800 else 0.97) + float(rng.normal(0.0, 0.02))
+        guard.take(
+            Seen(
+                in_canary=i % 2 == 0,
+                failed=False,
+                on_time=None,
+                target_on_time=None,
+                target_quality=0.92,
+                cost_usd=1e-4,
+                p_good=other - (0.0 if i < 800 else 0.03),
+                expected_usd=1e-4,
+                other_p_good=other,
+                other_usd=1e-4,
+            )
+        )
+        assert guard.breach() is None, i
+    worse = {w.what: w for w in guard.compared()}["less_good"]
+    assert worse.least > worse.tolerated

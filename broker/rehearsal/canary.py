@@ -14,6 +14,7 @@ import argparse
 import math
 import sys
 import time
+from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from typing import Any, Final
 
@@ -199,7 +200,7 @@ def _explored(flown: Flown) -> bool:
     return bool(ranked) and ranked[0].score_nusd > min(bid.score_nusd for bid in ranked)
 
 
-def _mean(values: list[Any]) -> float:
+def _mean(values: Sequence[float]) -> float:
     return sum(values) / max(len(values), 1)
 
 

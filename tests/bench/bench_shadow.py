@@ -1,11 +1,11 @@
-"""What trying params beside those in force costs: decisions with and without a shadow, side by side.
+"""What trying params beside those in force costs: decisions with and without a shadow.
 
 A whole decision as the gateway makes it: under which params, the auction, its record; and with a
 trial the other auction and the note of what it would have bought. The three take turns block by
-block on the same views and requests, so that a busy machine slows all of them alike: the ratios are
-what to read. The other auction is held once the answer has gone out, so `*_ratio` is of work, not of
-what an app waits for: that is `assign_us`, alone on the request's path. Nothing is left out here for
-lack of time; in the gateway `gateway.shadow_time_share` bounds it.
+block on the same views and requests, so that a busy machine slows all of them alike: the ratios
+are what to read. The other auction is held once the answer has gone out, so `*_ratio` is of work,
+not of what an app waits for: that is `shadow_assign_us`, alone on the request's path. Nothing is
+left out here for lack of time; in the gateway `gateway.shadow_time_share` bounds it.
 """
 
 from __future__ import annotations

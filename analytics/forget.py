@@ -7,25 +7,38 @@ stored by that row, and would otherwise read the forgotten ones from the log onc
 What was stored a moment ago may just now be counted by the recorder that stored it, so forgetting
 waits before it deletes. Records that are still on the log are stored after that: whoever goes on
 asking is not forgotten, which the last count says.
+
+A tenant may also sell (asks and notices) and push telemetry, under the names its keys give it
+there unless others push under the same. Its newest records on compacted topics are removed from
+what an empty log is filled with; the log itself is the caller's (`keys_of`).
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Final
 
+import msgspec
 from msgspec import Struct
 
 from analytics.store import Params, Store, Value
+from feeds.topics import PRICES, SOURCES
 
 #: Longer than an append takes from its insert to its count, with a store that is busy.
 WAIT_S: Final = 15.0
 _EMPTY_DECISION: Final = (
     "decision_id = '', tenant = '', task = '', sla_class = '', session = '', sla = '',"
     " features = [], candidates = [], ranked = [], incumbent = '', winner = '',"
-    " delivered_offer = '', seed = 0, cached_from = '', verdicts = []"
+    " delivered_offer = '', seed = 0, cached_from = '', verdicts = [], budget = ''"
 )
+_SELLS: Final = "JSONExtractString(record, 'seller') = {tenant:String}"
+_ASKS: Final = f"startsWith(_key, 'ask:') AND {_SELLS}"
+_KEPT: Final = (
+    f"topic = '{PRICES.name}' AND startsWith(key, 'ask:') AND {_SELLS}"
+    f" OR topic = '{SOURCES.name}' AND key IN {{sources:Array(String)}}"
+)
+_NO_PRICES: Final = "(0, 0, NULL, NULL, 0)"
 
 
 class Place(Struct, frozen=True, kw_only=True):
@@ -51,6 +64,7 @@ class Counted(Struct, frozen=True):
 
 # What is put behind these, and into mutations, is one of the conditions below; values are bound.
 _COUNT: Final = "SELECT count() FROM {raw:Identifier}.{table:Identifier}"
+_KEYS: Final = "SELECT topic, key FROM {raw:Identifier}.{table:Identifier} FINAL"
 _NEWEST: Final = """
 SELECT _log, _partition, _offset FROM {raw:Identifier}.{table:Identifier}
 WHERE (_log, _partition, _offset) IN
@@ -62,7 +76,21 @@ INSERT INTO {raw:Identifier}.forgettings (scope, topic, gateway, boot, n)
 SELECT {scope:String}, {table:String}, gateway, boot, count()
 FROM {raw:Identifier}.{table:Identifier}
 """
+_SOURCES: Final = """
+WITH named AS
+(
+    SELECT DISTINCT
+        JSONExtractString(record, 'tenant') AS tenant,
+        if(JSONExtractString(record, 'policy', 'source') = '', tenant,
+            JSONExtractString(record, 'policy', 'source')) AS source
+    FROM {raw:Identifier}.keys
+)
+SELECT DISTINCT source FROM
+    (SELECT source FROM named WHERE tenant = {tenant:String} UNION ALL SELECT {tenant:String})
+WHERE source NOT IN (SELECT source FROM named WHERE tenant != {tenant:String} AND tenant != '')
+"""
 _BY_TENANT: Final = "tenant = {tenant:String}"
+_TOLD: Final = "source = 'pushed' AND pusher IN {sources:Array(String)}"
 _BY_CLASS: Final = "startsWith(sla_class, concat({tenant:String}, '|'))"
 _BY_SESSION: Final = (
     "decision_id IN (SELECT decision_id FROM {raw:Identifier}.decisions"
@@ -70,12 +98,17 @@ _BY_SESSION: Final = (
 )
 _BLANK: Final = {
     "attempts": "attempt_id = '', decision_id = '', tenant = '', task = '', sla_class = '',"
-    " reason = ''",
+    " reason = '', pusher = ''",
     "feedback": "feedback_id = '', decision_id = '', tenant = '', task = '', sla_class = '',"
     " features = []",
     "prompts": "decision_id = '', tenant = '', session = '', body = ''",
     "decisions": _EMPTY_DECISION,
     "dead": "payload = '', reason = ''",
+}
+_BLANK_SOLD: Final = {
+    "notices": "ask_id = '', offer = '', seller = '', result = '', reason = ''",
+    "prices": f"_key = '', record = '', offer = '', source = '', prices = {_NO_PRICES}",
+    "sources": "_key = '', record = '', source = '', offer = ''",
 }
 
 
@@ -86,7 +119,7 @@ def places(*, tenant: str = "", session: str = "") -> list[Place]:
     """
     if bool(tenant) == bool(session):
         raise ValueError("a tenant or a session")
-    dead = "position(tryBase64Decode(payload), {quoted:String}) > 0"
+    dead = "multiSearchAny(tryBase64Decode(payload), {quoted:Array(String)})"
     if session:
         conditions = {
             "attempts": _BY_SESSION,
@@ -96,11 +129,18 @@ def places(*, tenant: str = "", session: str = "") -> list[Place]:
             "decisions": "session = {session:String}",
         }
         return [Place(table=t, mine=c, emptied=_BLANK[t]) for t, c in conditions.items()]
-    raw = [
-        Place(table=t, mine=dead if t == "dead" else _BY_TENANT, emptied=_BLANK[t]) for t in _BLANK
-    ]
+    mine = dict.fromkeys(_BLANK, _BY_TENANT)
+    mine |= {
+        "attempts": f"({_BY_TENANT} OR {_TOLD})",
+        "dead": dead,
+        "notices": "seller = {tenant:String}",
+        "prices": _ASKS,
+        "sources": "source IN {sources:Array(String)}",
+    }
+    blank = _BLANK | _BLANK_SOLD
     return [
-        *raw,
+        *(Place(table=t, mine=mine[t], emptied=blank[t]) for t in blank),
+        Place(table="latest", mine=f"({_KEPT})"),
         Place(table="tenant_hours", mine=_BY_TENANT),
         Place(table="delivery_hours", mine=_BY_CLASS),
         Place(table="score_hours", mine=_BY_CLASS),
@@ -117,9 +157,19 @@ async def sessions_of(store: Store, tenant: str) -> list[str]:
     return [session for (session,) in answer.rows]
 
 
+async def keys_of(store: Store, tenant: str) -> dict[str, list[str]]:
+    """The newest records of theirs on compacted topics: topic to keys."""
+    latest = {**await _params(store, tenant, ""), "table": "latest"}
+    answer = await store.query(f"{_KEYS} WHERE {_KEPT} ORDER BY key", latest)
+    found: dict[str, list[str]] = {}
+    for topic, key in answer.rows:
+        found.setdefault(topic, []).append(key)
+    return found
+
+
 async def counts(store: Store, *, tenant: str = "", session: str = "") -> dict[str, int]:
     """How many rows of theirs each table holds now."""
-    params = _params(tenant, session)
+    params = await _params(store, tenant, session)
     return {
         place.table: await _count(store, place, params)
         for place in places(tenant=tenant, session=session)
@@ -148,7 +198,7 @@ async def forget(
         Some may be gone: run it again.
     """
     wanted = places(tenant=tenant, session=session)
-    params = _params(tenant, session)
+    params = await _params(store, tenant, session)
     before = await counts(store, tenant=tenant, session=session)
     (begun,) = (await store.query("SELECT toString(now64(3, 'UTC'))")).rows
     await sleep(wait_s)
@@ -164,10 +214,18 @@ async def forget(
     return found
 
 
-def _params(tenant: str, session: str) -> dict[str, object]:
-    name, value = ("tenant", tenant) if tenant else ("session", session)
-    escaped = value.replace("\\", "\\\\").replace('"', '\\"')
-    return {"tenant": tenant, "session": session, "quoted": f'"{name}":"{escaped}"'}
+async def _params(store: Store, tenant: str, session: str) -> dict[str, object]:
+    if session:
+        return {"session": session, "quoted": _quoted(["session"], [session])}
+    answer = await store.query(_SOURCES, {"tenant": tenant})
+    sources = [source for (source,) in answer.rows]
+    quoted = _quoted(["tenant", "seller"], [tenant]) + _quoted(["pusher", "source"], sources)
+    return {"tenant": tenant, "sources": sources, "quoted": quoted}
+
+
+def _quoted(fields: Sequence[str], values: Sequence[str]) -> list[str]:
+    """How a record's JSON says so."""
+    return [f'"{name}":{msgspec.json.encode(v).decode()}' for name in fields for v in values]
 
 
 async def _count(store: Store, place: Place, params: Params) -> int:
@@ -189,7 +247,9 @@ async def _remove(store: Store, place: Place, params: Params, scope: str) -> Non
             " AND _partition = {partition:Int32} AND _offset = {offset:Int64}",
             {**table, "log": log, "partition": partition, "offset": offset},
         )
-    await store.command(f"{_NOTE} WHERE {mine} GROUP BY gateway, boot", {**table, "scope": scope})
+    if place.table in _BLANK:
+        note = f"{_NOTE} WHERE {mine} GROUP BY gateway, boot"
+        await store.command(note, {**table, "scope": scope})
     await _mutate(store, f"DELETE WHERE {mine}", table)
 
 

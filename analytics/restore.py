@@ -25,6 +25,7 @@ logger = logging.getLogger(__name__)
 COMPACTED: Final[tuple[Topic, ...]] = tuple(t for t in TOPICS if t.compacted)
 _LATEST: Final = """
 SELECT key, record FROM {raw:Identifier}.latest FINAL WHERE topic = {topic:String}
+    AND record != ''  -- emptied by `broker forget`
 ORDER BY version
 """
 

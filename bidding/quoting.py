@@ -87,6 +87,8 @@ class Quoter:
         batch = self._evened(OutcomeBatch.of(fresh, rows))
         for estimator in self._estimators:
             estimator.fold(batch)
+        # What one offer's attempts say of an incident, they say of the others it names.
+        self._changed.update(self.reliability.reports.kin(batch.row).tolist())
         self.n_folded += len(fresh)
 
     def set_season(self, offer: str, latency: Season) -> None:

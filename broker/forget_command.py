@@ -12,18 +12,24 @@ from typing import Final
 from msgspec import Struct
 from rich.table import Table
 
-from analytics.forget import WAIT_S, Counted, counts, forget, sessions_of
+from analytics.forget import WAIT_S, Counted, counts, forget, keys_of, sessions_of
 from analytics.store import Store
 from bidding.errors import BadRequest
+from bidding.market import PriceList
 from broker.config import Settings
 from broker.state import open_state
 from broker.vault import Vault
 from feeds.clock import SystemClock
+from feeds.market_records import AskRecord
+from feeds.producer import LogProducer
+from feeds.topics import PRICES, SOURCES
 
 KEPT: Final = {
     "offer_minutes, offer_hours_of_week": "sums over all tenants that name none",
     "keys": "hash, name and limits of a key, so that an old one stays refused; `broker key revoke`",
     "skills": "prices and averages of SLA classes by name; 30 days",
+    "quotes": "sums of what a source of telemetry claimed of an offer, by its name; 30 days",
+    "params": "trials of params on one tenant name it",
     "the log": "records not older than its retention: 7 days, scores 30, prompts 1",
     "gateways' memory": "the newest decisions of each worker, until it restarts",
 }
@@ -74,6 +80,8 @@ async def run(
     Raises
     ------
     BadRequest, StoreUnavailable, StoreRejected, StateUnavailable
+    LogUnavailable, LogRefused
+        Of one who sells or was muted: nothing was removed yet.
     """
     checked(tenant, session)
     more = {} if sleep is None else {"sleep": sleep}
@@ -85,6 +93,8 @@ async def run(
             dropped = await state.forget_sessions(frozenset(sessions))
         finally:
             await state.close()
+        if tenant:
+            await _end_on_the_log(settings, await keys_of(store, tenant))
         tables = await forget(store, tenant=tenant, session=session, wait_s=wait_s, **more)
     return Forgetting(
         forgotten=not any(t.left for t in tables),
@@ -92,6 +102,38 @@ async def run(
         sessions_dropped=dropped,
         kept=KEPT,
     )
+
+
+async def _end_on_the_log(settings: Settings, keys: dict[str, list[str]]) -> None:
+    """Asks end: a record of nobody takes the place of each. Mutes end where they end, but nobody
+    who reads the log anew learns of them.
+    """
+    if not keys:
+        return
+    now_us = SystemClock().now_us()
+    ended = [
+        AskRecord(
+            ask_id="",
+            offer=key.removeprefix("ask:"),
+            at_us=now_us,
+            prices=PriceList(input_nusd_per_mtok=0, output_nusd_per_mtok=0),
+            from_us=0,
+            until_us=0,
+            seller="",
+            key_id="",
+            signature="",
+            signed="",
+        )
+        for key in keys.get(PRICES.name, [])
+    ]
+    producer = LogProducer(settings.kafka)
+    try:
+        if ended:
+            await producer.publish(PRICES, ended)
+        if SOURCES.name in keys:
+            await producer.delete(SOURCES, keys[SOURCES.name])
+    finally:
+        await producer.close()
 
 
 def in_words(told: Forgetting) -> Table:

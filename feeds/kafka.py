@@ -97,11 +97,15 @@ class Partition(NamedTuple):
 
 
 class Message(NamedTuple):
-    """What goes onto the log: the value's bytes under a key."""
+    """What goes onto the log: a value under a key; None deletes a compacted topic's key."""
 
     topic: str
     key: bytes
-    value: bytes
+    value: bytes | None
+
+    @property
+    def n_bytes(self) -> int:
+        return len(self.key) + len(self.value or b"")
 
 
 _e = kafka_errors

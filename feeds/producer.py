@@ -111,6 +111,18 @@ class LogProducer:
             raise delivery.error
         return [p for p in delivery.positions if p is not None]
 
+    async def delete(self, topic: Topic, keys: Sequence[str]) -> None:
+        """Take keys out of a compacted topic: whoever reads it from its beginning never sees them.
+
+        Raises
+        ------
+        LogUnavailable, LogRefused
+            As `publish`.
+        """
+        delivery = await self.deliver([Message(topic.name, k.encode(), None) for k in keys])
+        if delivery.error is not None:
+            raise delivery.error
+
     async def deliver(self, messages: Sequence[Message]) -> Delivery:
         """Write messages in order within each partition; never raises for the log's sake."""
         async with self._lock, self._hold.writing():
@@ -200,7 +212,7 @@ class LogProducer:
             batch, n_taken = self._fill(indices[done:], messages)
             if n_taken == 0:
                 i = indices[done]
-                n_bytes = len(messages[i].value)
+                n_bytes = messages[i].n_bytes
                 _refuse(delivery, [i], LogRefused(f"{to.topic}: {n_bytes} bytes are too many"))
                 done += 1
                 continue
@@ -225,7 +237,7 @@ class LogProducer:
         batch = self._producer.create_batch()
         n_taken = 0
         first = messages[indices[0]]
-        if len(first.key) + len(first.value) > MAX_MESSAGE_BYTES - _OVERHEAD_BYTES:
+        if first.n_bytes > MAX_MESSAGE_BYTES - _OVERHEAD_BYTES:
             return batch, 0  # aiokafka itself takes a first message of any size
         for i in indices:
             if batch.append(key=messages[i].key, value=messages[i].value, timestamp=None) is None:

@@ -101,7 +101,7 @@ class _Chunk:
 
     def __init__(self, messages: list[Message], born_s: float, row: int = 0) -> None:
         self.messages = messages
-        self.n_bytes = sum(len(m.key) + len(m.value) for m in messages)
+        self.n_bytes = sum(m.n_bytes for m in messages)
         self.born_s = born_s
         self.row = row
 

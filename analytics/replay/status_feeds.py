@@ -51,8 +51,6 @@ LONGEST_S: Final = 3 * 3600.0
 REST_S: Final = 6 * 3600.0
 BELIEFS: Final = (0.15, 0.25, 0.35, 0.5)
 """Values of `reliability.status_belief` that `pick` chooses among."""
-ROOM: Final = 0.5
-"""Of the bound on false alarms, what a value picked may use: other incidents will cost more."""
 Half = Literal["earlier", "later", "all"]
 BOUGHT_MOST: Final = ("groq", "perplexity", "anyscale")
 _IMPACT: Final[tuple[Severity, ...]] = ("none", "minor", "major", "critical", "maintenance")
@@ -255,11 +253,12 @@ def figures(seeds: Sequence[dict[str, float]]) -> dict[str, float]:
 
 
 def pick(tried: dict[float, dict[str, float]]) -> float:
-    """Of figures by belief, the belief that cuts most and leaves room below the bound on false
-    alarms; where none does, the one that costs least.
+    """Of figures by belief, the belief that cuts most among those whose cost of false alarms is
+    below its bound for sure (the upper end of the interval: other incidents will cost more);
+    where none is, the one that costs least.
     """
-    cost = {b: f["false_alarm_extra_spend_share"] for b, f in tried.items()}
-    able = [b for b in tried if cost[b] <= ROOM * MOST_EXTRA]
+    cost = {b: f["false_alarm_extra_spend_share_high"] for b, f in tried.items()}
+    able = [b for b in tried if cost[b] <= MOST_EXTRA]
     if not able:
         return min(cost, key=cost.__getitem__)
     return max(able, key=lambda b: tried[b]["failed_during_incidents_cut_share"])

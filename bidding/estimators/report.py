@@ -7,6 +7,10 @@ true they also say how bad it is. So nothing weighs against measurements but a h
 imaginary attempts, whatever the traffic: an offer that answers clears itself, one that fails is
 believed to, and an offer that nobody tries stays as the page says.
 
+Offers that one incident names are in it together, as a rule: those whose attempts have decided
+raise or lower the chance that it is true of the others, before these are tried. That moves only
+where an offer starts from, so its own attempts overrule its kin as they overrule the page.
+
 What was measured counts less as it ages and beyond a number of attempts, so that an incident that
 turns is followed both ways. Rows without a report cost nothing.
 
@@ -26,6 +30,8 @@ from scipy.special import betaln, expit, logit
 from bidding.estimators.decay import Bools, Floats, Ints, grown
 
 _LEAST_SHARE: Final = 1e-3
+_KIN_N: Final = 1.0
+"""Offers whose attempts have decided that together weigh as much as the page's word."""
 
 
 class Report(NamedTuple):
@@ -93,6 +99,14 @@ class Reports:
         self.share[row], self.chance[row] = share, chance
         return before != (report.id, share, chance)
 
+    def kin(self, row: Ints) -> Ints:
+        """Rows whose report is of an incident that names one of `row` as well, `row` included."""
+        if not len(self.id) or not self.open.any():
+            return np.zeros(0, dtype=np.int64)
+        named = self.id[row]
+        found: Ints = np.flatnonzero(self.open & np.isin(self.id, named[named != 0.0]))
+        return found
+
     def count(self, row: Ints, tau_s: Floats, failed: Bools, weight: Floats) -> None:
         """Attempts in log order within each row, at the row's own times."""
         known = self.id[row] != 0.0
@@ -129,7 +143,7 @@ class Reports:
         a, b = self._weight_n * share, self._weight_n * (1.0 - share)
         evidence = betaln(a + failed, b + fine) - betaln(a, b)
         evidence -= failed * np.log(base) + fine * np.log1p(-base)
-        chance = np.clip(self.chance[rows], 1e-6, 1.0 - 1e-6)
+        chance = np.clip(kin_chance(self.chance[rows], evidence, self.id[rows]), 1e-6, 1.0 - 1e-6)
         true = expit(logit(chance) + np.clip(evidence, -50.0, 50.0))
         told = (a + failed) / (self._weight_n + failed + fine)
         found: Floats = usual.copy()
@@ -150,3 +164,29 @@ class Reports:
 
     def _aged(self, then_s: float, now_s: float) -> float:
         return float(2.0 ** -min(max(now_s - then_s, 0.0) / self._half_life_s, 1000.0))
+
+
+def kin_chance(chance: Floats, evidence: Floats, incident: Floats) -> Floats:
+    """The chance that a report is true of each offer, by what the others it names have shown.
+
+    The share of an incident's offers that it is true of is unknown, a Beta law around `chance`;
+    an offer counts in it by how far its attempts have decided, tanh of half its log Bayes factor.
+
+    Parameters
+    ----------
+    chance : ndarray, (n,), by the page's word alone
+    evidence : ndarray, (n,), log Bayes factor of each offer's own attempts
+    incident : ndarray, (n,), offers of one number are of one incident
+
+    Examples
+    --------
+    >>> kin_chance(np.full(3, 0.25), np.array([50.0, 0.0, 0.0]), np.array([7.0, 7.0, 8.0])).tolist()
+    [0.25, 0.625, 0.25]
+    """
+    _, group = np.unique(incident, return_inverse=True)
+    decided = np.tanh(np.clip(evidence, -50.0, 50.0) / 2.0)
+    yes, all_of = np.maximum(decided, 0.0), np.abs(decided)
+    others_yes = np.bincount(group, weights=yes)[group] - yes
+    others = np.bincount(group, weights=all_of)[group] - all_of
+    found: Floats = (_KIN_N * chance + others_yes) / (_KIN_N + others)
+    return found

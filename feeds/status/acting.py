@@ -9,6 +9,7 @@ most counts.
 from __future__ import annotations
 
 from typing import Final, Protocol
+from zlib import crc32
 
 from bidding.market import Catalogue, Offer
 from feeds.codec import Record
@@ -78,5 +79,6 @@ class IncidentsActing:
 
 
 def incident_number(record: StatusRecord) -> float:
-    """What tells a provider's incidents apart: when it began, to the second; never 0."""
-    return float(max(record.since_us // 1_000_000, 1))
+    """What tells incidents apart: when it began, to the second, and whose it is; never 0."""
+    whose = crc32(record.provider.encode()) % 1024 / 1024
+    return float(max(record.since_us // 1_000_000, 1)) + whose

@@ -84,11 +84,11 @@ def test_halves_are_parted_by_time(tmp_path: Path) -> None:
     assert len(incidents(tmp_path)) == 4
 
 
-def test_the_value_picked_cuts_most_of_those_that_leave_room() -> None:
+def test_the_value_picked_cuts_most_of_those_whose_cost_is_sure() -> None:
     def tried(cut: float, cost: float) -> dict[str, float]:
         name = "failed_during_incidents_cut_share"
-        return {name: cut, "false_alarm_extra_spend_share": cost}
+        return {name: cut, "false_alarm_extra_spend_share_high": cost}
 
-    room = status_feeds.ROOM * status_feeds.MOST_EXTRA
-    assert pick({0.1: tried(0.3, 0.0), 0.2: tried(0.5, room), 0.4: tried(0.9, 0.009)}) == 0.2
+    most = status_feeds.MOST_EXTRA
+    assert pick({0.1: tried(0.3, 0.0), 0.2: tried(0.5, most), 0.4: tried(0.9, 0.011)}) == 0.2
     assert pick({0.1: tried(0.3, 0.02), 0.2: tried(0.5, 0.03)}) == 0.1

@@ -164,6 +164,35 @@ def test_measured_attempts_overrule_the_page_both_ways() -> None:
     assert desk.believes(NOW + 60 * S)["q/a"] > 0.4
 
 
+def test_what_one_offer_shows_is_heard_of_the_others_that_its_incident_names() -> None:
+    def after(ok: bool | None) -> dict[str, float]:
+        desk = Desk()
+        desk.hears(feed(NOW), incident(), incident(provider="q", incident_id="9"))
+        desk.believes(NOW + 60 * S)
+        if ok is not None:
+            desk.tries("p/b", 20, ok=ok, at_us=NOW + 60 * S)
+        changed = {q.offer for q in desk.quoter.quotes(NOW + 60 * S)}
+        assert changed == (set() if ok is None else {"p/a@eu", "p/a@us", "p/b"})
+        return desk.believes(NOW + 60 * S)
+
+    told, fails, sound = after(None), after(False), after(True)
+    assert fails["p/a@eu"] > 1.5 * told["p/a@eu"]
+    assert sound["p/a@eu"] < 0.7 * told["p/a@eu"]
+    # Another provider's incident that began in the same second is another incident.
+    assert fails["q/a"] == told["q/a"] == sound["q/a"]
+
+
+def test_kin_that_fail_are_overruled_by_an_offers_own_attempts() -> None:
+    desk = Desk()
+    sound = desk.believes(NOW + 60 * S)["p/b"]
+    desk.hears(feed(NOW), incident(severity="critical"))
+    for offer in ("p/a@eu", "p/a@us"):
+        desk.tries(offer, 30, ok=False, at_us=NOW + 60 * S)
+    told = desk.believes(NOW + 60 * S)["p/b"]
+    desk.tries("p/b", 30, ok=True, at_us=NOW + 60 * S)
+    assert desk.believes(NOW + 60 * S)["p/b"] < sound + 0.1 * (told - sound)
+
+
 def test_an_offer_never_tried_is_moved_as_well() -> None:
     desk = Desk()
     desk.quoter = Quoter()

@@ -134,7 +134,23 @@ class MarketBook:
         self._prices[row] = prices
         self._price_columns = price_columns(self._prices)
         self._asks.relisted(self._prices)
+        if not self._priced[row]:
+            self._priced = self._priced.copy()  # views hold the old one
+            self._priced[row] = True
         return True
+
+    def withdraw(self, offer_id: str) -> bool:
+        """The offer is sold no longer, until a price of it is heard; False when that is no news."""
+        row = self.offers.row_of.get(offer_id)
+        if row is None or not self._priced[row]:
+            return False
+        self._priced = self._priced.copy()
+        self._priced[row] = False
+        return True
+
+    def is_sold(self, row: int) -> bool:
+        """Whether the offer at `row` may be bought as far as sellers and price lists say."""
+        return bool(self._priced[row])
 
     def apply_ask(self, offer_id: str, ask: Ask) -> bool:
         """Take in a seller's spot price; False when the offer is unknown, or a price not possible.

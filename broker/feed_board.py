@@ -23,6 +23,7 @@ class FeedBoard:
         self.feeds: dict[str, FeedRecord] = {}
         self._incidents: dict[tuple[str, str], StatusRecord] = {}
         self._held: dict[tuple[str, str], PriceRecord] = {}
+        self._withdrawn: dict[str, PriceRecord] = {}
 
     def take(self, record: Record | None) -> bool:
         """Take in what is shown here; False for all that is none of it."""
@@ -40,6 +41,10 @@ class FeedBoard:
             else:
                 self._held[record.source, record.offer] = record
         else:
+            if isinstance(record, PriceRecord):
+                self._withdrawn.pop(record.offer, None)
+                if record.withdrawn:
+                    self._withdrawn[record.offer] = record
             return False
         return True
 
@@ -90,6 +95,10 @@ class FeedBoard:
             "data": feeds,
             "incidents": [_incident(r) for r in incidents],
             "held_prices": [_held_price(r) for r in held],
+            "withdrawn": [
+                {"offer": r.offer, "source": r.source, "since_us": r.at_us}
+                for r in sorted(self._withdrawn.values(), key=lambda r: r.at_us)[:_MOST_SHOWN]
+            ],
         }
 
 
@@ -121,6 +130,7 @@ def _held_price(record: PriceRecord) -> dict[str, Any]:
     return {
         "offer": record.offer,
         "source": record.source,
+        "withdrawn": record.withdrawn,
         "why": record.quarantined,
         "since_us": record.at_us,
         "input_usd_per_mtok": prices.input_nusd_per_mtok / NUSD_PER_USD,

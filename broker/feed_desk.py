@@ -11,7 +11,7 @@ from yarl import URL
 from bidding.market import Catalogue
 from broker.config import Settings
 from broker.services import read_catalogue
-from feeds.catalogue.judge import PriceJudge
+from feeds.catalogue.judge import OPS, PriceJudge
 from feeds.catalogue.sources import source
 from feeds.catalogue.watch import PriceWatch
 from feeds.clock import SystemClock
@@ -20,7 +20,7 @@ from feeds.errors import FeedError
 from feeds.feed import Feed, FeedSettings
 from feeds.fetch import Fetcher
 from feeds.market_records import PriceRecord
-from feeds.polling import OPS, in_words
+from feeds.polling import in_words
 from feeds.producer import LogProducer
 from feeds.roster import checked, enabled, find, known
 from feeds.status.formats import parse
@@ -161,6 +161,7 @@ async def confirmed(settings: Settings, offer: str, reported_by: str = "") -> Pr
         prices=found[0].prices,
         source=OPS,
         old=found[0].old,
+        withdrawn=found[0].withdrawn,
         gateway="ops",
     )
     async with LogProducer(settings.kafka) as producer:

@@ -31,8 +31,10 @@ def take(book: MarketBook, record: Record | None) -> bool:
     if isinstance(record, SkillRecord):
         return book.apply_skill(record.skill)
     if isinstance(record, PriceRecord) and not record.quarantined:
+        if record.withdrawn:
+            return book.withdraw(record.offer)
         row = book.offers.row_of.get(record.offer)
-        if row is None or book.prices(row) == record.prices:
+        if row is None or (book.prices(row) == record.prices and book.is_sold(row)):
             return False
         return book.apply_prices(record.offer, record.prices)
     if isinstance(record, AskRecord):

@@ -56,6 +56,7 @@ class PriceRecord(Written, tag_field="kind", tag="price/1", kw_only=True):
 
     `old` is what was in force before; `quarantined` holds it back until confirmed, with why;
     `released` says that a price held back before no longer is: believed, or taken back.
+    `withdrawn`: `source` says that the offer is sold no longer; `prices` are its last.
     """
 
     offer: str
@@ -66,6 +67,7 @@ class PriceRecord(Written, tag_field="kind", tag="price/1", kw_only=True):
     effective_at_us: TimestampUs = 0
     quarantined: str = ""
     released: bool = False
+    withdrawn: bool = False
 
 
 class AskRecord(Written, tag_field="kind", tag="ask/1", kw_only=True):

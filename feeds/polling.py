@@ -18,7 +18,7 @@ from msgspec.structs import replace
 
 from bidding.market import Catalogue
 from bidding.quote import Position
-from feeds.catalogue.judge import PriceJudge
+from feeds.catalogue.judge import OPS, PriceJudge
 from feeds.catalogue.watch import PriceWatch
 from feeds.clock import Clock
 from feeds.codec import Record
@@ -38,7 +38,6 @@ logger = logging.getLogger(__name__)
 
 _RETRY_S = 1.0
 _MOST_OWED = 10_000
-OPS = "ops"
 
 
 class Polling:
@@ -174,6 +173,10 @@ def in_words(record: StatusRecord | PriceRecord | FeedRecord) -> str:
     if isinstance(record, PriceRecord):
         prices = record.prices
         usd = f"{prices.input_nusd_per_mtok / 1e9:g} / {prices.output_nusd_per_mtok / 1e9:g} USD"
+        if record.withdrawn:
+            end = "again" if record.released else "no longer"
+            held = f", held: {record.quarantined}" if record.quarantined else ""
+            return f"{record.offer}: sold {end} by {record.source}{held}"
         if record.released:
             return f"{record.offer}: {usd} no longer held"
         held = f", held: {record.quarantined}" if record.quarantined else ""

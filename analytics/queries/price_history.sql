@@ -1,4 +1,4 @@
--- Question: How have list prices and asks moved?
+-- Question: How have list prices and asks moved, and what was withdrawn?
 -- Grain: one row per price report.
 -- Cost: table of prices: one row a change.
 -- Param: since DateTime = 365d | from when
@@ -11,7 +11,7 @@ SELECT
         AS input_change_percent,
     round(100 * (output_usd_per_mtok / nullIf(old_output_usd_per_mtok, 0) - 1), 1)
         AS output_change_percent,
-    source, quarantined
+    source, quarantined, withdrawn
 FROM market.prices
 WHERE at >= {since:DateTime} AND at < {until:DateTime}
     AND ({offer:String} = '' OR offer = {offer:String})

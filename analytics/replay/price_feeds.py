@@ -57,7 +57,8 @@ def figures(data: Path) -> dict[str, float]:
         known.add(offer)
         if event["event"] == "withdrawn":
             raw.pop(offer, None)
-            market.judge.withdrawn(offer, NAME)
+            if offer in market.judge.in_force:
+                market.judge.withdrawn(offer, NAME, _at_us(event["time_utc"]))
             continue
         raw[offer] = _prices(event, "new_{}")
         market.hear(offer, raw[offer], event["event"], _at_us(event["time_utc"]))

@@ -34,7 +34,14 @@ def _listing(provider: str, model: Any) -> Listing | None:
         _clause(entry) if entry is not None else Clause(prices=_price_list(model.prices))
         for entry in prices
     ]
-    return Listing(provider=provider, model=model.id, clauses=tuple(clauses)) if clauses else None
+    if not clauses:
+        return None
+    return Listing(
+        provider=provider,
+        model=model.id,
+        clauses=tuple(clauses),
+        until_us=0 if model.deprecated else None,
+    )
 
 
 def _clause(entry: Any) -> Clause:

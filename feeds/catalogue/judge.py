@@ -4,6 +4,9 @@ A catalogue that slips a unit (a real one listed a model at a million times its 
 days) must not move what we buy. A change is held back when it exceeds a factor, falls to zero,
 or contradicts another source of equal or higher rank; it comes into force when a second source
 says the same, when ops confirm it, and it is forgotten when its source takes it back.
+
+An offer that a source lists no longer is treated alike (decision 35): the seller's own page is
+believed, others only when two agree and nobody lists it still; all else waits for ops.
 """
 
 from __future__ import annotations
@@ -16,8 +19,11 @@ from msgspec.structs import replace
 from bidding.market import PriceList
 
 Verdict = Literal["unchanged", "accepted", "quarantined"]
-RANK: Final = {"ops": 3, "own": 3, "price-page": 2}
+OPS: Final = "ops"
+RANK: Final = {OPS: 3, "own": 3, "price-page": 2}
 """Who overrules whom; sources not named here are public catalogues, rank 1."""
+_OF_SELLERS: Final = frozenset({"price-page"})
+"""Sources that are the seller's own word on what it sells."""
 _ROUNDING: Final = 0.005
 
 
@@ -31,7 +37,10 @@ class JudgeSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 
 
 class Judged(Struct, frozen=True, kw_only=True):
-    """What became of a report; `old` was in force before, `prices` is what was reported."""
+    """What became of a report; `old` was in force before, `prices` is what was reported.
+
+    `withdrawn`: it is reported that the offer is sold no longer; `prices` are its last.
+    """
 
     verdict: Verdict
     offer: str
@@ -39,6 +48,7 @@ class Judged(Struct, frozen=True, kw_only=True):
     prices: PriceList
     old: PriceList | None
     reason: str = ""
+    withdrawn: bool = False
 
 
 class Held(Struct, frozen=True, kw_only=True):
@@ -49,6 +59,7 @@ class Held(Struct, frozen=True, kw_only=True):
     prices: PriceList
     at_us: int
     reason: str
+    withdrawn: bool = False
 
 
 class PriceJudge:
@@ -59,10 +70,21 @@ class PriceJudge:
         self.in_force: dict[str, PriceList] = {}
         self._said: dict[str, dict[str, tuple[PriceList, int]]] = {}
         self._held: dict[str, dict[str, Held]] = {}
+        self._gone: dict[str, set[str]] = {}
+        self._withdrawn: dict[str, int] = {}
 
-    def start(self, offer: str, prices: PriceList) -> None:
-        """Take a price as given: the catalogue's own, or one that was in force before a restart."""
+    def start(self, offer: str, prices: PriceList, *, withdrawn_by: str = "") -> None:
+        """Take a price as given: the catalogue's own, or one that was in force before a restart;
+        `withdrawn_by` a source, the offer was sold no longer then.
+        """
         self.in_force[offer] = prices
+        self._withdrawn.pop(offer, None)
+        if withdrawn_by:
+            self._withdrawn[offer] = RANK.get(withdrawn_by, 1)
+
+    def is_withdrawn(self, offer: str) -> bool:
+        """Whether it is believed that the offer is sold no longer."""
+        return offer in self._withdrawn
 
     def held(self) -> list[Held]:
         """All that is in quarantine, oldest first."""
@@ -76,7 +98,12 @@ class PriceJudge:
         said[source] = (prices, at_us)
         held = self._held.get(offer, {})
         before = held.pop(source, None)
-        if old is not None and same(prices, old):
+        self._gone.get(offer, set()).discard(source)
+        if RANK.get(source, 1) < self._withdrawn.get(offer, 0):
+            return self._judged(
+                "unchanged", offer, source, prices, old, "a higher rank has withdrawn it"
+            )
+        if old is not None and same(prices, old) and offer not in self._withdrawn:
             return self._judged("unchanged", offer, source, prices, old)
         reason = self._doubt(offer, prices, old, source, at_us)
         confirmed = any(
@@ -98,18 +125,69 @@ class PriceJudge:
     def confirm(self, offer: str, source: str) -> Judged:
         """Ops believe what is held. Raises `KeyError` when nothing is."""
         held = self._held[offer].pop(source)
+        if held.withdrawn:
+            return self._withdraw(offer, OPS, held.prices)
         return self._accept(offer, source, held.prices, self.in_force.get(offer))
 
-    def withdrawn(self, offer: str, source: str) -> None:
-        """A source lists the offer no longer; what it said counts no more."""
-        said = self._said.get(offer, {})
-        said.pop(source, None)
-        self._held.get(offer, {}).pop(source, None)
-        if not said:
-            self.in_force.pop(offer, None)
+    def withdrawn(self, offer: str, source: str, at_us: int, *, many: bool = False) -> Judged:
+        """Judge that a source lists the offer no longer; what it said of its price counts no more.
+
+        Parameters
+        ----------
+        many : the source dropped a good part of its list at once, as a broken one would
+
+        Raises
+        ------
+        KeyError
+            No price of the offer was ever heard.
+        """
+        prices = self.in_force[offer]
+        self._said.get(offer, {}).pop(source, None)
+        held = self._held.setdefault(offer, {})
+        before = held.pop(source, None)
+        if source == OPS:
+            return self._withdraw(offer, source, prices)
+        if offer in self._withdrawn:
+            return self._judged("unchanged", offer, source, prices, prices, withdrawn=True)
+        self._gone.setdefault(offer, set()).add(source)
+        reason = self._doubt_end(offer, source, at_us, many)
+        if not reason:
+            return self._withdraw(offer, source, prices)
+        same_again = before is not None and before.withdrawn
+        held[source] = Held(
+            offer=offer,
+            source=source,
+            prices=prices,
+            at_us=before.at_us if before is not None and same_again else at_us,
+            reason=before.reason if before is not None and same_again else reason,
+            withdrawn=True,
+        )
+        verdict: Verdict = "unchanged" if same_again else "quarantined"
+        return self._judged(verdict, offer, source, prices, prices, reason, withdrawn=True)
+
+    def _doubt_end(self, offer: str, source: str, at_us: int, many: bool) -> str:
+        """Why it is not believed that an offer is sold no longer; "" where it is."""
+        of_seller = source in _OF_SELLERS
+        for other, (_, then) in self._said.get(offer, {}).items():
+            counts = not of_seller or RANK.get(other, 1) >= RANK[source]
+            if counts and self._is_fresh(then, at_us):
+                return f"{source} lists it no longer, {other} still does"
+        if many:
+            return f"{source} lists it no longer, nor much else that it did"
+        if not of_seller and len(self._gone[offer]) < 2:
+            return f"{source} lists it no longer"
+        return ""
+
+    def _withdraw(self, offer: str, source: str, prices: PriceList) -> Judged:
+        self._withdrawn[offer] = RANK.get(source, 1)
+        held = self._held.get(offer, {})
+        for other in [s for s, h in held.items() if h.withdrawn]:
+            held.pop(other)
+        return self._judged("accepted", offer, source, prices, prices, withdrawn=True)
 
     def _accept(self, offer: str, source: str, prices: PriceList, old: PriceList | None) -> Judged:
         self.in_force[offer] = prices
+        self._withdrawn.pop(offer, None)
         held = self._held.get(offer, {})
         for other in [s for s, h in held.items() if same(h.prices, prices)]:
             held.pop(other)
@@ -155,9 +233,17 @@ class PriceJudge:
         prices: PriceList,
         old: PriceList | None,
         reason: str = "",
+        *,
+        withdrawn: bool = False,
     ) -> Judged:
         return Judged(
-            verdict=verdict, offer=offer, source=source, prices=prices, old=old, reason=reason
+            verdict=verdict,
+            offer=offer,
+            source=source,
+            prices=prices,
+            old=old,
+            reason=reason,
+            withdrawn=withdrawn,
         )
 
 

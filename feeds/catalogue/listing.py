@@ -8,6 +8,7 @@ decimals, so that `0.00000015` a token is exactly 150,000,000 nusd a million.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
 from decimal import Decimal, InvalidOperation
 from typing import Any, Final
 
@@ -43,12 +44,20 @@ class Clause(Struct, frozen=True, kw_only=True):
 
 
 class Listing(Struct, frozen=True, kw_only=True):
-    """A model at a provider, by the source's own names."""
+    """A model at a provider, by the source's own names.
+
+    `until_us`: by the source's word it is sold no longer from then on (0: deprecated, no date).
+    """
 
     provider: str
     model: str
     clauses: tuple[Clause, ...]
     region: str | None = None
+    until_us: int | None = None
+
+    def is_over(self, at_us: int) -> bool:
+        """Whether the source itself says that it is sold no longer."""
+        return self.until_us is not None and at_us >= self.until_us
 
     def at(self, at_us: int) -> PriceList:
         """The prices that hold at a moment."""
@@ -95,6 +104,21 @@ def nusd(amount: object, times: int = 1) -> int:
     if not value.is_finite() or value < 0 or value > _MAX_NUSD:
         raise ValueError(f"{amount!r} is no price")
     return int(value.to_integral_value())
+
+
+def day_us(date: object) -> int | None:
+    """The begin of a day (`2026-11-30`, or a time on it) in UTC; None where it is no date.
+
+    Examples
+    --------
+    >>> day_us("1970-01-02"), day_us("soon"), day_us(None)
+    (86400000000, None, None)
+    """
+    try:
+        day = datetime.fromisoformat(str(date)[:10]).replace(tzinfo=UTC)
+    except ValueError:
+        return None
+    return int(day.timestamp()) * 1_000_000
 
 
 def json_object(body: bytes, what: str) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from feeds.catalogue.listing import (
     Clause,
     Listing,
     PriceSheet,
+    day_us,
     json_object,
     nusd,
     nusd_per_mtok,
@@ -65,5 +66,8 @@ def _listing(name: str, entry: dict[str, Any]) -> Listing | None:
     tiers = tuple(tier(above, prices, steps[above]) for above in sorted(steps))
     model = name.removeprefix(f"{provider}/")
     return Listing(
-        provider=provider, model=model, clauses=(Clause(prices=replace(prices, tiers=tiers)),)
+        provider=provider,
+        model=model,
+        clauses=(Clause(prices=replace(prices, tiers=tiers)),),
+        until_us=day_us(entry.get("deprecation_date")),
     )

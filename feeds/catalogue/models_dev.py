@@ -38,7 +38,12 @@ def _listing(provider: str, model: str, facts: dict[str, Any]) -> Listing | None
     cost = facts.get("cost")
     if not cost:
         return None
-    return Listing(provider=provider, model=model, clauses=(Clause(prices=price_list(cost)),))
+    return Listing(
+        provider=provider,
+        model=model,
+        clauses=(Clause(prices=price_list(cost)),),
+        until_us=0 if facts.get("status") == "deprecated" else None,
+    )
 
 
 def price_list(cost: dict[str, Any]) -> PriceList:

@@ -15,6 +15,7 @@ from feeds.catalogue.listing import (
     Clause,
     Listing,
     PriceSheet,
+    day_us,
     json_object,
     nusd,
     nusd_per_mtok,
@@ -67,4 +68,9 @@ def _listing(provider: str, model: str, entry: dict[str, Any]) -> Listing:
         image_nusd=nusd(pricing.get("image") or 0),
         reasoning_nusd_per_mtok=nusd_per_mtok(pricing.get("internal_reasoning")) or None,
     )
-    return Listing(provider=provider, model=model, clauses=(Clause(prices=prices),))
+    return Listing(
+        provider=provider,
+        model=model,
+        clauses=(Clause(prices=prices),),
+        until_us=day_us(entry.get("expiration_date")),
+    )

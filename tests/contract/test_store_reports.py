@@ -98,7 +98,9 @@ def _others() -> dict[Topic, list[Record]]:
         SKILLS: [skill],
         PRICES: [
             PriceRecord(offer="p0/m0", at_us=facts.T0_US, prices=new, source="list", old=old),
-            PriceRecord(offer="p0/m1", at_us=facts.T0_US + 1, prices=old, source="ask"),
+            PriceRecord(
+                offer="p0/m1", at_us=facts.T0_US + 1, prices=old, source="ask", withdrawn=True
+            ),
         ],
         STATUS: [
             StatusRecord(
@@ -227,6 +229,7 @@ async def test_price_history(store: Store) -> None:
     assert oldest["input_usd_per_mtok"] == 0.8
     assert oldest["input_change_percent"] == -20.0
     assert oldest["output_change_percent"] == 25.0
+    assert (newest["withdrawn"], oldest["withdrawn"]) == (True, False)
     assert len(await rows(store, "price_history", offer="p0/m0")) == 1
 
 

@@ -6,7 +6,7 @@ import { el, fill, usd } from "/page/show.js";
 const $ = (selector) => document.querySelector(selector);
 
 export async function load() {
-  const { data, incidents, held_prices: held } = await get("/v1/feeds");
+  const { data, incidents, held_prices: held, withdrawn } = await get("/v1/feeds");
   const fresh = data.filter((f) => f.state === "fresh").length;
   $("#n-feeds").textContent = data.length ? `${fresh} of ${data.length} feeds fresh` : "no feed is polled";
   const shown = $("#all-feeds").checked ? data : data.filter((f) => f.state !== "fresh" || f.held);
@@ -19,10 +19,15 @@ export async function load() {
   ], shown, data.length ? "all fresh" : "none");
   fill($("#held-prices"), [
     ["offer", (p) => p.offer, "text"],
-    ["said, $/M", (p) => `${usd(p.input_usd_per_mtok)} / ${usd(p.output_usd_per_mtok)}`],
+    ["said, $/M", (p) => p.withdrawn ? "sold no longer" : `${usd(p.input_usd_per_mtok)} / ${usd(p.output_usd_per_mtok)}`],
     ["in force", (p) => p.in_force_input_usd_per_mtok == null ? "" : `${usd(p.in_force_input_usd_per_mtok)} / ${usd(p.in_force_output_usd_per_mtok)}`],
     ["why", (p) => `${p.why} (${p.source})`, "text"],
   ], held, "none");
+  fill($("#withdrawn"), [
+    ["offer", (w) => w.offer, "text"],
+    ["by", (w) => w.source, "text"],
+    ["since", (w) => new Date(w.since_us / 1000).toISOString().slice(0, 16).replace("T", " "), "text"],
+  ], withdrawn, "none");
   fill($("#going-on"), [
     ["provider", (i) => i.provider, "text"],
     ["what", (i) => `${i.title} (${i.severity}, ${i.state})`, "text"],

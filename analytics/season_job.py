@@ -1,14 +1,17 @@
 """Once an hour: hour-of-week cells out of ClickHouse, multipliers onto `market.seasons`.
 
-Runs beside the recorder, which has both the store and the log. Several at once publish the same,
-and the newest record of an offer stays. What cannot be read or written now is tried again within
-minutes; the seasons in force stay as they are.
+Runs beside every recorder, which has both the store and the log, and one of them does the work: who
+finds on the log what another has published less than an hour ago waits until that is due again, and
+some time more. So the one that began goes on, and when it is gone another takes its place; two that
+begin within the same seconds publish the same twice, once. What cannot be read or written now is
+tried again within minutes; the seasons in force stay as they are.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
+import random
 import secrets
 from datetime import UTC, datetime, timedelta
 from typing import Annotated
@@ -21,6 +24,7 @@ from analytics.seasons import SeasonCells, season_cells
 from analytics.store import Store, StoreSettings
 from bidding.estimators.seasons import SeasonParams, error_season, latency_season
 from feeds.clock import Clock, SystemClock
+from feeds.compacted import latest
 from feeds.errors import FeedError
 from feeds.kafka import KafkaSettings
 from feeds.market_records import SeasonRecord
@@ -29,6 +33,9 @@ from feeds.records import Written
 from feeds.topics import SEASONS
 
 logger = logging.getLogger(__name__)
+
+LATER_SHARE = 0.05
+"""Of an hour, that who stands by is later than who does the work: more than that takes."""
 
 
 class SeasonSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -51,26 +58,45 @@ class SeasonJob:
         settings: SeasonSettings | None = None,
         *,
         clock: Clock | None = None,
+        rng: random.Random | None = None,
     ) -> None:
         self._kafka = kafka
         self._store = store
         self._settings = settings or SeasonSettings()
         self._clock = clock or SystemClock()
+        self._rng = rng or random.Random()
         self._boot = secrets.token_hex(8)
         self._seq = 0
 
     async def run(self) -> None:
         """Work seasons out again and again. Never ends by itself."""
-        await asyncio.sleep(self._settings.first_s)
+        await asyncio.sleep(self._settings.first_s * (1.0 + self._rng.random()))
         while True:
             try:
-                n = await self.once()
-                logger.info("seasons of %d offers", n)
-                wait_s = self._settings.every_s
+                wait_s = await self.turn()
             except (StoreError, FeedError) as error:
                 logger.warning("seasons not worked out, trying again later: %s", error)
                 wait_s = self._settings.again_s
             await asyncio.sleep(wait_s)
+
+    async def turn(self) -> float:
+        """Work them out unless another has since they were due; seconds until the next turn.
+
+        Raises
+        ------
+        StoreError, FeedError
+        """
+        known = (record for record, _ in (await latest(self._kafka, SEASONS)).values())
+        made = [r for r in known if isinstance(r, SeasonRecord)]
+        newest = max(made, key=lambda r: r.at_us, default=None)
+        every_s = self._settings.every_s
+        if newest is not None and newest.boot != self._boot:
+            due_s = every_s - (self._clock.now_us() - newest.at_us) * 1e-6
+            if due_s > 0.0:
+                return due_s + every_s * LATER_SHARE * (1.0 + self._rng.random())
+        n = await self.once()
+        logger.info("seasons of %d offers", n)
+        return every_s
 
     async def once(self) -> int:
         """Work them out and publish them; of how many offers.

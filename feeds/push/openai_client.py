@@ -14,6 +14,7 @@ import functools
 import inspect
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, Final, TypeVar
 
 from bidding.outcome import FailureClass
@@ -97,6 +98,23 @@ class _Call:
             )
         )
 
+    @contextmanager
+    def failing(self) -> Iterator[None]:
+        """What is raised within ends the call, and goes on; an app that stops reading hangs up."""
+        try:
+            yield
+        except BaseException as error:
+            self.ended(error)
+            raise
+
+    def answered(self, answer: Any, stream: Callable[[Any, _Call], Any]) -> Any:
+        """What the app is handed: a whole answer as it is, one to come as a `stream`."""
+        if self._streaming:
+            return stream(answer, self)
+        self.saw(answer)
+        self.ended()
+        return answer
+
     def _ms(self) -> float:
         return (time.perf_counter_ns() - self._began_ns) / 1e6
 
@@ -113,46 +131,56 @@ class _Watched:
 
 
 class _Stream(_Watched):
-    def __iter__(self) -> Iterator[Any]:
-        try:
+    def __init__(self, stream: Any, call: _Call) -> None:
+        super().__init__(stream, call)
+        self._chunks = self._watched()
+
+    def _watched(self) -> Iterator[Any]:
+        with self._call.failing():
             for chunk in self._stream:
                 self._call.saw(chunk)
                 yield chunk
-        except GeneratorExit:
-            self._call.ended(asyncio.CancelledError())
-            raise
-        except BaseException as error:
-            self._call.ended(error)
-            raise
         self._call.ended()
+
+    def __iter__(self) -> Iterator[Any]:
+        return self._chunks
+
+    def __next__(self) -> Any:
+        return next(self._chunks)
 
     def __enter__(self) -> _Stream:
         self._stream.__enter__()
         return self
 
     def __exit__(self, *exc: Any) -> None:
+        self._call.ended(GeneratorExit())  # unless it was read to its end
         self._stream.__exit__(*exc)
 
 
 class _AsyncStream(_Watched):
-    async def __aiter__(self) -> AsyncIterator[Any]:
-        try:
+    def __init__(self, stream: Any, call: _Call) -> None:
+        super().__init__(stream, call)
+        self._chunks = self._watched()
+
+    async def _watched(self) -> AsyncIterator[Any]:
+        with self._call.failing():
             async for chunk in self._stream:
                 self._call.saw(chunk)
                 yield chunk
-        except GeneratorExit:
-            self._call.ended(asyncio.CancelledError())
-            raise
-        except BaseException as error:
-            self._call.ended(error)
-            raise
         self._call.ended()
+
+    def __aiter__(self) -> AsyncIterator[Any]:
+        return self._chunks
+
+    async def __anext__(self) -> Any:
+        return await anext(self._chunks)
 
     async def __aenter__(self) -> _AsyncStream:
         await self._stream.__aenter__()
         return self
 
     async def __aexit__(self, *exc: Any) -> None:
+        self._call.ended(GeneratorExit())
         await self._stream.__aexit__(*exc)
 
 
@@ -172,16 +200,9 @@ def _sync(create: Callable[..., Any], pusher: Pusher, provider: str, task: str) 
     @functools.wraps(create)
     def watched(*args: Any, **asked: Any) -> Any:
         call = _Call(pusher, provider, task, asked)
-        try:
+        with call.failing():
             answer = create(*args, **asked)
-        except BaseException as error:
-            call.ended(error)
-            raise
-        if asked.get("stream"):
-            return _Stream(answer, call)
-        call.saw(answer)
-        call.ended()
-        return answer
+        return call.answered(answer, _Stream)
 
     return watched
 
@@ -190,16 +211,9 @@ def _async(create: Callable[..., Any], pusher: Pusher, provider: str, task: str)
     @functools.wraps(create)
     async def watched(*args: Any, **asked: Any) -> Any:
         call = _Call(pusher, provider, task, asked)
-        try:
+        with call.failing():
             answer = await create(*args, **asked)
-        except BaseException as error:
-            call.ended(error)
-            raise
-        if asked.get("stream"):
-            return _AsyncStream(answer, call)
-        call.saw(answer)
-        call.ended()
-        return answer
+        return call.answered(answer, _AsyncStream)
 
     return watched
 

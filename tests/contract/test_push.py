@@ -83,13 +83,16 @@ async def test_a_sync_client_works_as_before_and_tells_how_it_failed(tmp_path: P
             with watch(good, pusher, provider="groq") as client:
                 with client.chat.completions.create(model=model, stream=True, **ASKED) as stream:
                     assert list(stream)
+                with client.chat.completions.create(model=model, stream=True, **ASKED) as stream:
+                    assert next(stream).id
                 for _ in client.chat.completions.create(model=model, stream=True, **ASKED):
                     break
 
         await asyncio.to_thread(work)
         found = await told(r, pusher)
-        assert [a.failure for a in found][:2] == [FailureClass.AUTH, FailureClass.OK]
-        assert {a.failure for a in found[2:]} <= {FailureClass.CANCELLED}
+        failures = [a.failure for a in found]
+        assert failures[:3] == [FailureClass.AUTH, FailureClass.OK, FailureClass.CANCELLED]
+        assert set(failures[3:]) <= {FailureClass.CANCELLED}
 
 
 def test_errors_of_the_client_are_known() -> None:

@@ -14,7 +14,7 @@ from analytics.migrate import migrate
 from analytics.recorder import Recording
 from analytics.replay import season
 from analytics.reports import run as run_report
-from analytics.season_job import SeasonJob
+from analytics.season_job import LATER_SHARE, SeasonJob
 from analytics.store import Store, StoreSettings
 from bidding.estimators.season_columns import RAMP_S, log_at
 from bidding.estimators.seasons import HOURS, Season, hour_of_week
@@ -25,10 +25,11 @@ from broker.embedded.store import ChdbServer
 from broker.embedded.tansu import Tansu
 from broker.live_market import LiveMarket
 from broker.metrics import Metrics
-from feeds.clock import SystemClock
+from feeds.clock import ManualClock, SystemClock
+from feeds.compacted import latest
 from feeds.estimate import EstimateSettings, Estimation
 from feeds.kafka import KafkaSettings, ensure_topics
-from feeds.topics import TOPICS
+from feeds.topics import SEASONS, TOPICS
 from tests.bench.market import catalogue
 from tests.fakes.log_rig import until
 
@@ -47,6 +48,29 @@ async def fill(store: Store, offer: str, monday: date, *, n_weeks: int = 3) -> N
     await store.command(
         "INSERT INTO {raw:Identifier}.offer_hours_of_week VALUES " + ", ".join(rows)
     )
+
+
+async def one_does_the_work(
+    kafka: KafkaSettings, settings: StoreSettings, works: SeasonJob, clock: ManualClock
+) -> None:
+    """Beside another, who stands by publishes nothing for as long as that one goes on."""
+
+    async def published() -> tuple[str, int]:
+        ((record, position),) = (await latest(kafka, SEASONS)).values()
+        return record.boot, position.offset
+
+    stands_by = SeasonJob(kafka, settings, clock=clock)
+    first = await published()
+    for _ in range(3):
+        wait_s = await stands_by.turn()
+        assert 3_600.0 < wait_s <= 3_600.0 * (1.0 + 2 * LATER_SHARE)
+        clock.advance(3_600.0)
+        assert await works.turn() == 3_600.0
+    boot, offset = await published()
+    assert (boot, offset) == (first[0], first[1] + 3)
+    clock.advance(wait_s)  # and the other is gone
+    assert await stands_by.turn() == 3_600.0
+    assert (await published())[0] != boot
 
 
 async def test_cells_become_seasons_in_force_everywhere(tmp_path: Path) -> None:
@@ -68,7 +92,10 @@ async def test_cells_become_seasons_in_force_everywhere(tmp_path: Path) -> None:
             recording = Recording(kafka, settings)
             tasks = [asyncio.create_task(s.run()) for s in (market, estimation, recording)]
             try:
-                assert await SeasonJob(kafka, settings).once() == 1
+                ours = ManualClock(clock.now_us())
+                works = SeasonJob(kafka, settings, clock=ours)
+                assert await works.turn() == 3_600.0
+                await one_does_the_work(kafka, settings, works, ours)
                 row = market.book.offers.row_of[offer]
                 await until(lambda: market.book._seasons._known)
                 found = np.exp(market.book._seasons._latency[row])

@@ -198,11 +198,11 @@ async def test_a_session_is_forgotten(store: Store, tmp_path: Path) -> None:
 
 async def test_what_was_forgotten_is_not_taken_for_lost(store: Store) -> None:
     asked = {"since": "100d", "until": "now"}
-    before = {r[0:2]: r for r in (await report(store, "ledger", asked)).rows}
+    before = {r[0:3]: r for r in (await report(store, "ledger", asked)).rows}
     await forget(store, tenant="t1", wait_s=0, sleep=at_once)
     result = await report(store, "ledger", asked)
     missing = result.columns.index("missing")
-    assert [r[missing] for r in result.rows] == [before[r[0:2]][missing] for r in result.rows]
+    assert [r[missing] for r in result.rows] == [before[r[0:3]][missing] for r in result.rows]
     answer = await store.query(
         "SELECT scope, sum(n) FROM {market:Identifier}.forgettings GROUP BY 1"
     )

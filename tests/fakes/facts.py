@@ -88,7 +88,7 @@ def decision(i: int) -> DecisionRecord:
     ]
     return DecisionRecord(
         gateway=f"gw{i % 2}",
-        boot=f"b2-{i % 2}",
+        boot=f"b1-{i % 2}",
         seq=i // 2,
         decision_id=f"d{i:08x}",
         at_us=T0_US + i * 1_400_001,

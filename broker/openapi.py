@@ -18,7 +18,7 @@ from broker.outcomes import OutcomeLine
 from broker.wire.anthropic_messages import MessagesRequest
 from broker.wire.openai_chat import ChatRequest
 from broker.wire.openai_embeddings import EmbeddingsRequest
-from broker.wire.openai_responses import ResponsesRequest
+from broker.wire.openai_responses_body import ResponsesRequest
 
 Route = tuple[str, str, str | None, Callable[..., Awaitable[Any]]]
 

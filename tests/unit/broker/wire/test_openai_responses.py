@@ -32,7 +32,8 @@ from broker.wire.neutral import (
     collect,
     needs,
 )
-from broker.wire.openai_responses import IGNORED, OPENAI_RESPONSES, REFUSED, ResponsesRequest
+from broker.wire.openai_responses import OPENAI_RESPONSES
+from broker.wire.openai_responses_body import IGNORED, REFUSED, ResponsesRequest
 from broker.wire.surface import ErrorBody, ReplyMeta
 
 META = ReplyMeta(id="resp_1", created_s=1_700_000_000, model="gpt-x")

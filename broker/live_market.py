@@ -180,7 +180,8 @@ class LiveMarket:
 
     def pass_over(self, offers: frozenset[str]) -> None:
         """Buy of others while the calls that are out to `offers` are silent."""
-        self.overlay.silent_now(offers)
+        for offer in self.overlay.silent_now(offers):
+            self._metrics.passed_over.labels(offer).inc()
         self.refresh()
 
     def refresh(self) -> None:

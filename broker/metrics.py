@@ -67,6 +67,12 @@ class Metrics:
             ["offer", "failure"],
             registry=registry,
         )
+        self.passed_over = Counter(
+            "broker_passed_over_total",
+            "How often an offer was passed over because the calls that were out to it were silent.",
+            ["offer"],
+            registry=registry,
+        )
         self.probes = Counter(
             "broker_probes_total",
             "Tiny requests of our own among them, at offers that are broken or that nobody calls.",

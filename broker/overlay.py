@@ -127,15 +127,16 @@ class Overlay:
                 circuit.put_on_probation()
         self._back_until_s[row] = self._returning_until_s = now_s + _RETURNS_S
 
-    def silent_now(self, offers: frozenset[str]) -> None:
-        """Pass over those whose calls that are out are silent; the first that fails opens it."""
-        silent = np.zeros_like(self._silent)
-        for offer in offers:
-            row = self._offers.row_of[offer]
-            silent[row] = True
-            if not self._silent[row]:
-                self._by_offer.circuits[row].put_on_probation()
-        self._silent = silent
+    def silent_now(self, offers: frozenset[str]) -> list[str]:
+        """Pass over those whose calls that are out are silent; the first that fails opens it.
+        Returns those that were not silent before.
+        """
+        new = [o for o in offers if not self._silent[self._offers.row_of[o]]]
+        for offer in new:
+            self._by_offer.circuits[self._offers.row_of[offer]].put_on_probation()
+        self._silent = np.zeros_like(self._silent)
+        self._silent[[self._offers.row_of[o] for o in offers]] = True
+        return new
 
     def circuit_open(self, now_s: float) -> Bools:
         """Offers that must not be sent a call now, shape (n_offers,). Those that are only silent

@@ -40,13 +40,13 @@ Floats = NDArray[np.float64]
 
 VERSION: Final = 2.0
 RANK: Final = 3
-WEIGHT_SD: Final = 0.15
+WEIGHT_SD: Final = 0.3
 """Prior of the shared weights, features in groups of mean square 4."""
 
 WEIGHT_APART_SD: Final = 0.1
 """How far a new task's weights lie from those of other tasks."""
 
-LOADING_SD: Final = 0.1
+LOADING_SD: Final = 0.3
 DRIFT_PER_REQUEST: Final = 2e-6
 DETECTOR_STEP: Final = 0.05
 DETECTOR_ERRORS: Final = 3.0

@@ -33,7 +33,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import expit
 
-from bidding.estimators.quality_belief import LOADING_SD, RANK, TaskBelief
+from bidding.estimators.quality_belief import RANK, TaskBelief
 from bidding.estimators.standing_law import StandingLaw, learnt_law, prior_law
 from bidding.features import N_FEATURES
 
@@ -51,6 +51,9 @@ _LEAST_PROMPTS: Final = 20
 """Below so many prompts nothing is chosen: the most restrained setting is taken."""
 
 _LEAST_LOADING_SD: Final = 0.01
+_UNSURE_LOADING_SD: Final = 0.1
+"""Of directions that tables did not surely tell: narrower than before any table was seen."""
+
 _LEVEL_STEP: Final = 2.0
 _MIDDLE_PRECISION: Final = 50.0
 _N_LAWS: Final = 4
@@ -233,7 +236,7 @@ def _belief(
     belief.own[:, 0] = mode.standing[:, t]
     belief.own[:, 1 : 1 + rank] = loadings
     belief.own[:, 0] -= belief.own[:, 1:] @ belief.projection @ belief.centre
-    belief.own_cov = np.tile(np.diag([0.0] + [LOADING_SD**2] * RANK), (len(belief.models), 1, 1))
+    belief.own_cov = np.tile(np.diag([0.0] + [_UNSURE_LOADING_SD**2] * RANK), (len(belief.models), 1, 1))
     at_centre = directions @ belief.centre
     for m, cov in enumerate(curved.own[t]):
         belief.own_cov[m, : 1 + rank, : 1 + rank] = _uncentred(cov, at_centre)

@@ -29,7 +29,7 @@ TASKS_APART_SD: Final = 2.0
 
 SCORE_SD: Final = 0.5
 FAMILY_SD: Final = 0.7
-PRICE_SD: Final = 0.9
+PRICE_SD: Final = 0.6
 NOTHING_SD: Final = 1.2
 TASK_SD: Final = 0.4
 """How far a model's standing on one task lies from its standing on others."""

@@ -236,7 +236,9 @@ def _belief(
     belief.own[:, 0] = mode.standing[:, t]
     belief.own[:, 1 : 1 + rank] = loadings
     belief.own[:, 0] -= belief.own[:, 1:] @ belief.projection @ belief.centre
-    belief.own_cov = np.tile(np.diag([0.0] + [_UNSURE_LOADING_SD**2] * RANK), (len(belief.models), 1, 1))
+    belief.own_cov = np.tile(
+        np.diag([0.0] + [_UNSURE_LOADING_SD**2] * RANK), (len(belief.models), 1, 1)
+    )
     at_centre = directions @ belief.centre
     for m, cov in enumerate(curved.own[t]):
         belief.own_cov[m, : 1 + rank, : 1 + rank] = _uncentred(cov, at_centre)

@@ -6,8 +6,9 @@ import math
 
 import numpy as np
 
-from bidding.estimators.quality_belief import TaskBelief, posterior_mode
+from bidding.estimators.quality_belief import Floats, TaskBelief, posterior_mode
 from bidding.estimators.quality_prior import Standing
+from bidding.features import N_FEATURES
 
 N_MODELS = 5
 
@@ -53,3 +54,26 @@ def test_what_one_model_teaches_of_the_level_does_not_move_one_known_well() -> N
         belief.fold(other, 0.0, 1.0, None)
     assert abs(belief.p_of(known, None) - before) < 0.01
     assert belief.p_of(other, None) < 0.1
+
+
+def test_a_few_hundred_labels_tell_easy_prompts_from_hard_ones() -> None:
+    """As far apart as grade-school and competition mathematics lie: 2.7 log-odds."""
+    rng = np.random.default_rng(7)
+    kind = rng.normal(size=N_FEATURES)
+    kind *= 0.5 * math.sqrt(12.0) / float(np.linalg.norm(kind))
+    belief = TaskBelief(Standing(1.0, 1.0))
+    for m in range(N_MODELS):
+        belief.add_model(str(m), Standing(0.0, 0.6))
+
+    def asked(side: float) -> Floats:
+        return side * kind + rng.normal(scale=0.2, size=N_FEATURES)
+
+    for n in range(200):
+        side = 1.0 if rng.random() < 0.5 else -1.0
+        features = asked(side)
+        belief.see_prompt(features)
+        good = rng.random() < _sigmoid(1.0 + 1.35 * side)
+        belief.fold(n % N_MODELS, float(good), 1.0, features)
+    for side, truth in ((1.0, _sigmoid(2.35)), (-1.0, _sigmoid(-0.35))):
+        believed = [belief.p_of(m, asked(side)) for m in range(N_MODELS) for _ in range(40)]
+        assert abs(float(np.mean(believed)) - truth) < 0.08

@@ -55,13 +55,17 @@ class Moment(NamedTuple):
 
 
 class Imagined(NamedTuple):
-    """A decision under its own params and under the others. Money in dollars."""
+    """A decision under its own params and under the others. Money in dollars.
+
+    `alone` are the probabilities of `then`'s offers that the log cannot speak for, shape (k,).
+    """
 
     record: DecisionRecord
     quality: float | None
     was: Odds
     then: Odds
     weight: float
+    alone: Floats
 
     @property
     def changed(self) -> bool:
@@ -97,10 +101,11 @@ class Drive:
         then = odds_of(_repriced(moment.view, plain, pricer), plain, self._params)
         if record.winner is None or not was.offers or not then.offers:
             return None
-        self._fold(pricer, record, plain, was, then, moment.quality)
         chance = was.of(record.winner)
         weight = then.of(record.winner) / chance if chance > 0.0 else 0.0
-        return Imagined(record, moment.quality, was, then, weight)
+        made = Imagined(record, moment.quality, was, then, weight, unsupported(was, then))
+        self._fold(pricer, plain, made)
+        return made
 
     def prices(self) -> dict[str, ClassPrices]:
         """Where the class prices have got to."""
@@ -116,17 +121,10 @@ class Drive:
                 pricer = self._pricers[task] = ClassPricer(self._params.pacing)
         return pricer
 
-    def _fold(
-        self,
-        pricer: ClassPricer,
-        record: DecisionRecord,
-        request: BidRequest,
-        was: Odds,
-        then: Odds,
-        quality: float | None,
-    ) -> None:
+    def _fold(self, pricer: ClassPricer, request: BidRequest, made: Imagined) -> None:
         """What the other winner was expected to deliver moves the prices."""
-        alone = self._tilt * unsupported(was, then)
+        record, then, quality = made.record, made.then, made.quality
+        alone = self._tilt * made.alone
         p_good = _share(_dot(then.probability, then.p_good) + _dot(alone, then.p_good_sd))
         p_on_time = _share(_dot(then.probability, then.p_on_time) + _dot(alone, then.p_on_time_sd))
         same = then.of(record.winner) > 0.5
@@ -151,6 +149,13 @@ class Drive:
                 )
 
 
+class Known(NamedTuple):
+    """What is found of a decision whatever the change: its own odds, and the check's word."""
+
+    was: Odds
+    check: Imagined | None
+
+
 class Drives:
     """One drive by the models' word, two with class prices led astray both ways, and a check.
 
@@ -161,7 +166,7 @@ class Drives:
     def __init__(self, now: Params, then: Params, *, n_each: int = 1) -> None:
         tilts = (0.0, -_ASTRAY, _ASTRAY)
         self._drives = [Drive(then, n_each=n_each, tilt=t) for t in tilts]
-        self._drives.append(Drive(now, n_each=n_each))
+        self._checking = Drive(now, n_each=n_each)
         self.now = now
         self.then = then
         self.imagined: list[Imagined] = []
@@ -169,14 +174,23 @@ class Drives:
         self.check: list[Imagined] = []
         self.n_taken = 0
 
-    def take(self, moment: Moment) -> None:
-        """The decision again, four times; nothing where nobody could bid."""
+    def take(self, moment: Moment, known: Known | None = None) -> Known:
+        """The decision again, four times; nothing where nobody could bid.
+
+        What is returned spares another change of the same params half of the work, if that is
+        driven through the same decisions in the same order.
+        """
         self.n_taken += 1
-        was = odds_as_made(moment)
-        made = [drive.take(moment, was) for drive in self._drives]
-        for one, into in zip(made, (self.imagined, *self.astray, self.check), strict=True):
+        if known is None:
+            was = odds_as_made(moment)
+            known = Known(was, self._checking.take(moment, was))
+        made = [drive.take(moment, known.was) for drive in self._drives]
+        for one, into in zip(
+            (*made, known.check), (self.imagined, *self.astray, self.check), strict=True
+        ):
             if one is not None:
                 into.append(one)
+        return known
 
 
 def odds_as_made(moment: Moment) -> Odds:
@@ -186,7 +200,8 @@ def odds_as_made(moment: Moment) -> Odds:
 
 def unsupported(was: Odds, then: Odds) -> Floats:
     """Probability of each of `then`'s offers that the log cannot speak for, shape (k,)."""
-    old = np.array([was.of(offer) for offer in then.offers])
+    chances = dict(zip(was.offers, was.probability.tolist(), strict=True))
+    old = np.array([chances.get(offer, 0.0) for offer in then.offers])
     return np.where(then.probability > MAX_WEIGHT * old, then.probability, 0.0)
 
 
@@ -265,8 +280,7 @@ def _columns(imagined: Sequence[Imagined], outcomes: Sequence[float], belief: Be
         was_mean, _ = belief(one.was)
         mean, sd = belief(one.then)
         at = one.was.place(one.record.winner)
-        chance = one.then.probability
-        alone = unsupported(one.was, one.then)
+        chance, alone = one.then.probability, one.alone
         rows.append(
             (
                 one.weight,

@@ -1,8 +1,9 @@
 """What a change of params would do, in figures and in a verdict on every promise.
 
-A promise is called *broken* when the whole interval of what would be delivered lies below it,
-*at risk* when the estimate does; in both cases only if the change makes it worse, by more than
-`SLACK` a request. A promise missed already is not the change's doing.
+A promise is called by intervals, never by a point alone. It is *broken* when the whole interval of
+what would be delivered lies below it and the whole interval of the change below zero; *at risk*
+when a shortfall of `BREACH` is within the change's interval, and the change makes it worse by
+more than `SLACK`. A promise missed already is not the change's doing.
 """
 
 from __future__ import annotations
@@ -30,7 +31,10 @@ from bidding.params_change import Difference, differences
 from bidding.units import NUSD_PER_USD
 from feeds.records import DecisionRecord
 
-SLACK: Final = 0.01
+SLACK: Final = 0.005
+"""A change for the worse by less is taken for none."""
+BREACH: Final = 0.02
+"""A promise is broken where delivery falls this much short of it and of what it was."""
 LEAST_OF_CLASS: Final = 30
 """Decisions below which a class is not judged."""
 _MOST_OFFERS: Final = 30
@@ -206,10 +210,17 @@ def verdict(promised: float, now: float, then: Interval, change: Interval) -> Ve
     --------
     >>> verdict(0.9, 0.91, Interval(0.8, 0.78, 0.82), Interval(-0.11, -0.13, -0.09))
     'broken'
+    >>> verdict(0.9, 0.91, Interval(0.9, 0.86, 0.94), Interval(-0.01, -0.05, 0.03))
+    'at_risk'
+    >>> verdict(0.9, 0.91, Interval(0.9, 0.88, 0.92), Interval(-0.01, -0.02, 0.0))
+    'kept'
     """
-    least = promised - SLACK
-    if change.value < -SLACK and then.value < least:
-        return "broken" if then.high < promised and change.high < 0.0 else "at_risk"
+    if change.value < -SLACK:
+        if then.high < promised and change.high < 0.0:
+            return "broken"
+        if now + change.low < min(promised, now) - BREACH:
+            return "at_risk"
+    least = promised - BREACH / 2.0
     return "missed_already" if now < least and then.value < least else "kept"
 
 

@@ -17,7 +17,7 @@ from msgspec import Struct
 
 from analytics.reports import moment
 from analytics.store import Store, StoreSettings
-from analytics.whatif import Drives, Imagined, unsupported
+from analytics.whatif import Drives, Imagined
 from analytics.whatif_read import MOST_DECISIONS, driven, params_in_force, recorded
 from analytics.whatif_report import Outlook, Promise, WhatIf, report
 from bidding.params import Params
@@ -140,7 +140,7 @@ def on_paper(drives: Drives) -> PaperWord | None:
 
 
 def _alone(one: Imagined) -> list[tuple[str, float]]:
-    chances = unsupported(one.was, one.then).tolist()
+    chances = one.alone.tolist()
     return [(o, c) for o, c in zip(one.then.offers, chances, strict=True) if c > 0.0]
 
 

@@ -20,8 +20,8 @@ from typing import Any, Final
 import msgspec
 from msgspec import Struct
 
-from analytics.whatif import Drives
-from analytics.whatif_report import WhatIf, report
+from analytics.whatif import Drives, Known
+from analytics.whatif_report import BREACH, WhatIf, report
 from bidding.params import Params
 from bidding.params_change import with_changes
 from broker.rehearsal.gateway import Flown, RehearsedGateway
@@ -33,8 +33,6 @@ _N_MARKETS: Final = 10
 _N_BEFORE: Final = 3000
 _N_SETTLING: Final = 1000
 _N_WINDOW: Final = 1200
-BREACH: Final = 0.02
-"""A promise is broken where delivery falls this much short of it and of what it was."""
 _OUTCOMES: Final = ("good", "on_time", "cost_usd")
 
 CURIOUS: Final = {
@@ -110,13 +108,15 @@ class Market:
         self.first, self.n = n_before + _N_SETTLING, n_window
         self._before = gateway.copied()
         self.recorded = gateway.serve(self.truth.asks(self.first, self.n))
+        self._known: list[Known] = []
 
     def said(self, changes: dict[str, float]) -> WhatIf:
         """The report on a change, from the recording alone."""
         then = with_changes(self.params, changes, version=1)
         drives = Drives(self.params, then)
-        for flown in self.recorded:
-            drives.take(flown.moment)
+        known: Sequence[Known | None] = self._known or [None] * len(self.recorded)
+        pairs = zip(self.recorded, known, strict=True)
+        self._known = [drives.take(flown.moment, found) for flown, found in pairs]
         return report(drives)
 
     def served(self, changes: dict[str, float]) -> list[Flown]:

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from analytics.whatif import Drives
+from analytics.whatif_report import report
+from bidding.params_change import with_changes
 from broker.rehearsal.whatif_truth import HARSH, Market
 
 pytestmark = pytest.mark.slow
@@ -22,6 +25,16 @@ def test_driving_through_the_params_in_force_gives_what_was_recorded(market: Mar
     assert said.good.then.doubly_robust.value == pytest.approx(said.good.now, abs=0.01)
     assert not said.called
     assert said.n_missing == 0
+
+
+def test_what_is_shared_between_changes_changes_no_report(market: Market) -> None:
+    """The second report on a window is made from what the first found of its decisions."""
+    change = {"pacing.quality_margin": -0.02}
+    shared = market.said(change)
+    alone = Drives(market.params, with_changes(market.params, change, version=1))
+    for flown in market.recorded:
+        alone.take(flown.moment)
+    assert report(alone) == shared
 
 
 def test_usual_changes_are_foreseen_and_hardly_raise_an_alarm(market: Market) -> None:

@@ -18,8 +18,8 @@ demo: .venv/.ready  ## the whole market on this machine, with traffic
 up: .venv/.ready  ## the same, waiting for yours
 	@$(RUN) broker up $(ARGS)
 
-test: .venv/.ready  ## all tests, fast ones first
-	@$(RUN) pytest -q -n 2 --dist loadfile $(ARGS)
+test: .venv/.ready  ## all tests, longest files first (tests/conftest.py)
+	@$(RUN) pytest -q -n 2 --dist loadfile --no-loadscope-reorder $(ARGS)
 
 check: .venv/.ready  ## format, lint, strict types, layers
 	@.venv/bin/ruff format --check . && .venv/bin/ruff check . && .venv/bin/mypy

@@ -34,7 +34,6 @@ from broker.config import Settings, analyst_store
 from broker.errors import BodyTooLarge, NotFound
 from broker.gateway import error_response
 from broker.http_call import json_response
-from broker.key_commands import configured_record
 from broker.params_control import ParamsControl
 from broker.shared_state import SharedState, StateUnavailable
 from broker.state import open_state
@@ -155,7 +154,7 @@ async def run_admin(settings: Settings) -> None:
     control = ParamsControl(settings.kafka, analyst_store(settings), clock)
     await check_exposure(settings)
     for held in settings.keys:
-        control.keys.apply(configured_record(held))
+        control.keys.apply(held.record())
     shared = open_state(settings)
     async with contextlib.AsyncExitStack() as stack:
         stack.push_async_callback(control.close)

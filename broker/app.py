@@ -28,7 +28,7 @@ from bidding.market import Catalogue
 from bidding.waiting import Forecast
 from broker import services
 from broker.analyst_desk import AnalystDesk
-from broker.config import ConfigError, KeySettings, Settings, analyst_store
+from broker.config import ConfigError, Settings, analyst_store
 from broker.credentials import Credentials
 from broker.dispatch import Dispatcher
 from broker.dispatch_settings import DispatchSettings
@@ -54,7 +54,7 @@ from broker.state import open_state
 from broker.tracing import Tracing
 from broker.upstream import Upstream
 from feeds.clock import Clock, SystemClock
-from feeds.control_records import CatalogueRecord, KeyRecord
+from feeds.control_records import CatalogueRecord
 from feeds.errors import FeedError
 from feeds.producer import LogProducer
 from feeds.records import AttemptRecord, DecisionRecord
@@ -79,7 +79,7 @@ async def run_gateway(settings: Settings, worker: int = 0) -> None:
         view_interval_s=settings.gateway.view_interval_s,
     )
     for held in settings.keys:
-        market.keys.apply(_key_record(held))
+        market.keys.apply(held.record())
     gateway_id = f"{socket.gethostname()}-{worker}"
     async with contextlib.AsyncExitStack() as stack:
         producer = LogProducer(settings.kafka)
@@ -410,18 +410,6 @@ def dispatcher_of(
         on_sent=market.sent,
         on_headers=market.heard,
         secure=secure,
-    )
-
-
-def _key_record(held: KeySettings) -> KeyRecord:
-    return KeyRecord(
-        key_id=held.id,
-        digest=held.sha256,
-        tenant=held.tenant,
-        scopes=held.scopes,
-        at_us=0,
-        by="configuration",
-        policy=held.policy,
     )
 
 

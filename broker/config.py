@@ -26,7 +26,7 @@ from broker.shared_state import StateSettings
 from broker.tracing import OtelSettings
 from broker.vault import PrivacySettings
 from broker.verify.webhook import VerifySettings
-from feeds.control_records import KeyPolicy
+from feeds.control_records import KeyPolicy, KeyRecord
 from feeds.estimate import EstimateSettings
 from feeds.feed import FeedSettings
 from feeds.kafka import KafkaSettings
@@ -102,6 +102,18 @@ class KeySettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
     tenant: str
     scopes: list[str]
     policy: KeyPolicy = field(default_factory=KeyPolicy)
+
+    def record(self) -> KeyRecord:
+        """The same as a record: older than any that the log holds."""
+        return KeyRecord(
+            key_id=self.id,
+            digest=self.sha256,
+            tenant=self.tenant,
+            scopes=self.scopes,
+            at_us=0,
+            by="configuration",
+            policy=self.policy,
+        )
 
 
 class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -20,7 +20,7 @@ from rich.table import Table
 
 from bidding.errors import MarketError
 from broker.auth import PREFIX, SCOPES, Scope, new_key, rotated
-from broker.config import KeySettings, Settings
+from broker.config import Settings
 from broker.state import open_state
 from feeds.clock import SystemClock
 from feeds.compacted import latest
@@ -85,7 +85,7 @@ async def all_keys(settings: Settings) -> list[KeyRecord]:
     """Every key: the configuration's and the log's, the log's word before the configuration's,
     and what the shared state holds as revoked. Raises `FeedError`.
     """
-    found = {held.id: configured_record(held) for held in settings.keys}
+    found = {held.id: held.record() for held in settings.keys}
     for record, _ in (await latest(settings.kafka, KEYS)).values():
         if isinstance(record, KeyRecord):
             found[record.key_id] = record
@@ -161,19 +161,6 @@ async def _publish(kafka: KafkaSettings, record: KeyRecord) -> None:
         await producer.publish(KEYS, [record])
     finally:
         await producer.close()
-
-
-def configured_record(held: KeySettings) -> KeyRecord:
-    """A configured key as a record."""
-    return KeyRecord(
-        key_id=held.id,
-        digest=held.sha256,
-        tenant=held.tenant,
-        scopes=held.scopes,
-        at_us=0,
-        by="configuration",
-        policy=held.policy,
-    )
 
 
 def whoever() -> str:

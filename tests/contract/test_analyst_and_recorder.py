@@ -4,31 +4,26 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from pathlib import Path
 
 import msgspec
 import pytest
 
 from analytics.errors import StoreError
-from analytics.recorder import RecorderSettings, Recording
 from analytics.store import Store
 from broker.embedded.accounts import AnalystLimits
 from broker.embedded.store import ChdbServer
 from broker.embedded.tansu import Tansu
-from feeds.batch import BatchSettings
-from feeds.kafka import KafkaSettings
-from feeds.pipeline import PipelineSettings
 from feeds.producer import LogProducer
 from feeds.topics import ATTEMPTS
 from tests.fakes import facts
 from tests.fakes.desk import migrated_as, settings_of
+from tests.fakes.log_rig import quick_groups
+from tests.fakes.recording import recording
 from tests.fakes.rollups import assert_rollups_equal_raw
 
 #: Ten seconds in production; the engine stops a query at whatever it is told.
 LIMITS = AnalystLimits(max_execution_s=1.0)
-_QUICK = PipelineSettings(batch=BatchSettings(max_records=2_000, max_wait_ms=20))
 BAD = {
     "INSERT INTO market.attempts (offer) VALUES ('mine')": "INSERT is no query",
     "SELECT * FROM file('/etc/passwd', 'LineAsString')": "table function 'file'",
@@ -49,27 +44,19 @@ BAD = {
 }
 
 
-@asynccontextmanager
-async def recording(kafka: KafkaSettings, store: Store) -> AsyncIterator[asyncio.Task[None]]:
-    made = Recording(kafka, store.settings, RecorderSettings(facts=_QUICK, changes=_QUICK))
-    running = asyncio.create_task(made.run())
-    try:
-        yield running
-    finally:
-        made.stop()
-        await running
-
-
 async def test_every_bad_question_is_refused_while_the_recorder_writes(tmp_path: Path) -> None:
     async with (
         ChdbServer(tmp_path / "store", limits=LIMITS) as server,
         Tansu() as log,
         migrated_as(server, "market") as store,
     ):
-        kafka = KafkaSettings.embedded(log.bootstrap, session_timeout_ms=1_000, max_partitions=2)
+        kafka = quick_groups(log.bootstrap, max_partitions=2)
         asking = asyncio.create_task(ask_all(server))
         n_sent, longest_s = 0, 0.0
-        async with recording(kafka, store) as running, LogProducer(kafka) as producer:
+        async with (
+            recording(kafka, store, max_records=2_000, max_wait_ms=20) as running,
+            LogProducer(kafka) as producer,
+        ):
             while not asking.done() or n_sent < 2_000:
                 await producer.publish(
                     ATTEMPTS, [facts.attempt(i) for i in range(n_sent, n_sent + 500)]

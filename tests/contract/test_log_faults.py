@@ -28,7 +28,7 @@ from feeds.pipeline import PipelineSettings
 from feeds.producer import LogProducer
 from feeds.spool import Spool, SpoolSettings
 from feeds.topics import FEEDBACK, PARAMS
-from tests.fakes.log_rig import Line, Memory, Running, feedback, params, until
+from tests.fakes.log_rig import Line, Memory, Running, feedback, params, quick_groups, until
 
 ROOT = Path(__file__).resolve().parents[2]
 QUICK = PipelineSettings(
@@ -146,7 +146,7 @@ async def test_a_killed_log_costs_the_writers_nothing_and_a_new_one_gets_every_r
 async def test_a_log_that_goes_while_all_is_read_loses_nothing(tmp_path: Path) -> None:
     """The orderly case, as when the embedded log is recycled: readers drained first."""
     async with Tansu() as log:
-        settings = KafkaSettings.embedded(log.bootstrap)
+        settings = quick_groups(log.bootstrap)
         step = Memory()
         async with (
             spool_to(settings, tmp_path) as spool,
@@ -262,10 +262,9 @@ async def test_readers_ride_out_a_line_that_is_cut_again_and_again() -> None:
 READER = """
 import asyncio, sys
 from feeds.batch import BatchSettings
-from feeds.kafka import KafkaSettings
 from feeds.pipeline import PipelineSettings
 from feeds.topics import FEEDBACK
-from tests.fakes.log_rig import Memory, Running, number
+from tests.fakes.log_rig import Memory, Running, number, quick_groups
 
 class Speaking(Memory):
     async def take(self, batch):
@@ -276,7 +275,7 @@ async def main():
     settings = PipelineSettings(
         batch=BatchSettings(max_records=20, max_wait_ms=0), poll_ms=20, commit_every_s=0.05
     )
-    kafka = KafkaSettings.embedded(sys.argv[1], session_timeout_ms=2_000)
+    kafka = quick_groups(sys.argv[1])
     async with Running(kafka, FEEDBACK, Speaking(), group="zombies", settings=settings) as running:
         await running.task
 
@@ -288,7 +287,7 @@ asyncio.run(main())
 async def test_a_zombie_that_wakes_begins_nothing_with_what_is_no_longer_its_own() -> None:
     """Row 33: SIGSTOP past the session timeout, partitions move, SIGCONT."""
     async with Tansu() as log:
-        settings = KafkaSettings.embedded(log.bootstrap, session_timeout_ms=2_000)
+        settings = quick_groups(log.bootstrap)
         async with LogProducer(settings) as producer:
             await producer.publish(FEEDBACK, [feedback(i) for i in range(2_000)])
             zombie = await asyncio.create_subprocess_exec(

@@ -24,6 +24,7 @@ from feeds.producer import LogProducer
 from feeds.records import DecisionRecord
 from feeds.topics import DECISIONS, PARAMS, SKILLS, TOPICS
 from tests.bench.market import catalogue
+from tests.fakes.facts import bought
 from tests.fakes.log_rig import until
 
 CLOCK = SystemClock()
@@ -53,35 +54,13 @@ def version(number: int, **changes: dict[str, object]) -> ParamsRecord:
 def decisions(n: int) -> list[DecisionRecord]:
     """Bought and delivered with P(good) a little above the promised 0.9."""
     return [
-        DecisionRecord(
+        bought(
+            "p00/m00",
+            n_bids=3,
             decision_id=f"d{i}",
             at_us=CLOCK.now_us(),
-            task="math",
-            tenant="t",
             sla_class=CLASS,
-            sla="{}",
-            input_tokens=10,
-            max_output_tokens=None,
-            needs=0,
-            candidates=None,
-            features=[],
-            incumbent=None,
-            incumbent_cached_tokens=0,
-            reserve_nusd=None,
-            streaming=False,
-            seed=1,
-            policy="broker",
-            params_version=0,
-            view_number=1,
-            winner="p00/m00",
-            ranked=[],
-            n_bids=3,
-            no_bids={},
-            clearing_price_nusd=None,
-            propensity=1.0,
-            feasible=True,
             quality_price_nusd=1.0,
-            punctuality_price_nusd=0.0,
             target_quality=0.9,
             delivered_model="m00",
             p_good=0.93,

@@ -25,6 +25,7 @@ from feeds.producer import LogProducer
 from feeds.topics import ATTEMPTS, DECISIONS, FEEDBACK, KEYS, QUOTES, Topic, key_of
 from tests.fakes import facts
 from tests.fakes.desk import migrated
+from tests.fakes.log_rig import quick_groups
 from tests.fakes.rollups import assert_rollups_equal_raw
 
 _QUICK = PipelineSettings(batch=BatchSettings(max_records=500, max_wait_ms=20))
@@ -44,7 +45,7 @@ async def log() -> AsyncIterator[Tansu]:
 
 
 def kafka_of(log: Tansu) -> KafkaSettings:
-    return KafkaSettings.embedded(log.bootstrap, session_timeout_ms=1_000, max_partitions=2)
+    return quick_groups(log.bootstrap, max_partitions=2)
 
 
 @asynccontextmanager

@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,20 +18,18 @@ import pytest
 from analytics import chain, lives, recorder
 from analytics.chain import Chain, ChainStats
 from analytics.migrate import migrate, migrations
-from analytics.recorder import RecorderSettings, Recording
 from analytics.rows import columns
 from analytics.store import Store
 from broker.embedded.store import ChdbServer
 from broker.embedded.tansu import Tansu
-from feeds.batch import BatchSettings
 from feeds.codec import Record
-from feeds.kafka import KafkaSettings
-from feeds.pipeline import PipelineSettings
 from feeds.producer import LogProducer
 from feeds.records import AttemptRecord
 from feeds.topics import ATTEMPTS, BY_NAME, DECISIONS, FEEDBACK, TOPICS, Topic
 from tests.fakes import facts
 from tests.fakes.desk import settings_of
+from tests.fakes.log_rig import quick_groups
+from tests.fakes.recording import recording
 from tests.fakes.rollups import PAIRS, assert_rollups_equal_raw
 
 RELEASE: dict[str, Any] = msgspec.json.decode(
@@ -50,7 +47,6 @@ def attempt(i: int) -> AttemptRecord:
 
 
 _MAKERS = {ATTEMPTS: attempt, DECISIONS: facts.decision, FEEDBACK: facts.feedback}
-_QUICK = PipelineSettings(batch=BatchSettings(max_records=400, max_wait_ms=10))
 
 
 def as_of_release_one(topic: Topic) -> tuple[str, ...]:
@@ -64,17 +60,6 @@ def test_its_migrations_are_as_they_were() -> None:
         assert RELEASE["migrations"][name] == migration.checksum
     for name, named in RELEASE["columns"].items():
         assert set(named) <= set(columns(BY_NAME[name]))
-
-
-@asynccontextmanager
-async def recording(kafka: KafkaSettings, store: Store) -> AsyncIterator[asyncio.Task[None]]:
-    made = Recording(kafka, store.settings, RecorderSettings(facts=_QUICK, changes=_QUICK))
-    running = asyncio.create_task(made.run())
-    try:
-        yield running
-    finally:
-        made.stop()
-        await running
 
 
 async def fingerprint(store: Store) -> list[tuple[Any, ...]]:
@@ -117,9 +102,12 @@ async def test_migrating_under_a_recorder_at_work_loses_nothing(
             old = Chain(store, topic, "old", 1, 0, today=facts.today, stats=ChainStats())
             await old.append(facts.batch(topic, [make(i) for i in range(N_OLD)], 0, log="old"))
         before = await fingerprint(store)
-        kafka = KafkaSettings.embedded(log.bootstrap, session_timeout_ms=1_000, max_partitions=1)
+        kafka = quick_groups(log.bootstrap, max_partitions=1)
         sent = dict.fromkeys((topic.name for topic in _MAKERS), 0)
-        async with recording(kafka, store) as running, LogProducer(kafka) as producer:
+        async with (
+            recording(kafka, store, max_records=400, max_wait_ms=10) as running,
+            LogProducer(kafka) as producer,
+        ):
 
             async def write_until(done: asyncio.Task[Any]) -> None:
                 while not done.done() or min(sent.values()) < 300:
@@ -147,7 +135,10 @@ async def test_migrating_under_a_recorder_at_work_loses_nothing(
         monkeypatch.undo()
         newer = facts.decision(1)
         newer.decision_id, newer.session = "d-newer", "s-1"
-        async with recording(kafka, store), LogProducer(kafka) as producer:
+        async with (
+            recording(kafka, store, max_records=400, max_wait_ms=10),
+            LogProducer(kafka) as producer,
+        ):
             await producer.publish(DECISIONS, [newer])
             await stored(store, {DECISIONS.name: N_OLD + sent[DECISIONS.name] + 1})
         answer = await store.query(

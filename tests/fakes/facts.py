@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 from bidding.estimators.quality_skill import TaskSkill
 from bidding.outcome import FAILURE_BY_CODE, FailureClass
@@ -139,6 +140,41 @@ def decision(i: int) -> DecisionRecord:
         cost_nusd=777 * i,
         overhead_us=180.5,
     )
+
+
+def bought(offer: str, **changes: Any) -> DecisionRecord:
+    """A plain decision for `offer`: what a record must say, and `changes`."""
+    told: dict[str, Any] = {
+        "decision_id": "d",
+        "at_us": T0_US,
+        "task": "math",
+        "tenant": "t",
+        "sla_class": "c",
+        "sla": "{}",
+        "input_tokens": 10,
+        "max_output_tokens": None,
+        "needs": 0,
+        "candidates": None,
+        "features": [],
+        "incumbent": None,
+        "incumbent_cached_tokens": 0,
+        "reserve_nusd": None,
+        "streaming": False,
+        "seed": 1,
+        "policy": "broker",
+        "params_version": 0,
+        "view_number": 1,
+        "winner": offer,
+        "ranked": [],
+        "n_bids": 1,
+        "no_bids": {},
+        "clearing_price_nusd": None,
+        "propensity": 1.0,
+        "feasible": True,
+        "quality_price_nusd": 0.0,
+        "punctuality_price_nusd": 0.0,
+    }
+    return DecisionRecord(**told | changes)
 
 
 def feedback(i: int) -> FeedbackRecord:

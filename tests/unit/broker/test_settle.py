@@ -10,8 +10,9 @@ from bidding.outcome import FailureClass
 from bidding.request import Sla
 from broker.order import Order
 from broker.settle import fill, is_on_time, settle
-from feeds.records import AttemptRecord, BidRecord, DecisionRecord
+from feeds.records import AttemptRecord, BidRecord
 from tests.fakes.dispatching import decision, request
+from tests.fakes.facts import bought
 
 MS = 1_000_000
 
@@ -100,36 +101,8 @@ def test_on_time(
 
 
 def test_the_flight_record_is_filled() -> None:
-    record = DecisionRecord(
-        decision_id="d",
-        at_us=1,
-        task="chat",
-        tenant="t",
-        sla_class="c",
-        sla="{}",
-        input_tokens=10,
-        max_output_tokens=None,
-        needs=0,
-        candidates=None,
-        features=[],
-        incumbent=None,
-        incumbent_cached_tokens=0,
-        reserve_nusd=None,
-        streaming=True,
-        seed=1,
-        policy="x",
-        params_version=1,
-        view_number=1,
-        winner="p1/m",
-        ranked=[BidRecord("p1/m", 1, 1, 0.9, 0.8), BidRecord("p2/m", 2, 2, 0.7, 0.6)],
-        n_bids=2,
-        no_bids={},
-        clearing_price_nusd=None,
-        propensity=1.0,
-        feasible=True,
-        quality_price_nusd=0.0,
-        punctuality_price_nusd=0.0,
-    )
+    bids = [BidRecord("p1/m", 1, 1, 0.9, 0.8), BidRecord("p2/m", 2, 2, 0.7, 0.6)]
+    record = bought("p1/m", ranked=bids, n_bids=2)
     done = order(attempt(1, FailureClass.CONNECT), attempt(2, FailureClass.OK, cost_nusd=7))
     fill(record, settle(done, ended_ns=5 * MS, first_ns=2 * MS))
     assert (record.delivered_offer, record.n_attempts, record.cost_nusd) == ("p2/m", 2, 7)

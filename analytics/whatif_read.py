@@ -20,7 +20,6 @@ from analytics.explain import decisions, sample
 from analytics.rebuild import Rebuilder
 from analytics.store import Store
 from analytics.whatif import Drives, Moment
-from analytics.whatif_report import WhatIf, report
 from bidding.params import Params
 from feeds.errors import Unmakeable
 from feeds.records import DecisionRecord
@@ -78,17 +77,6 @@ async def params_in_force(store: Store) -> Params:
     version, text = answer.rows[0]
     params = msgspec.json.decode(text, type=Params)
     return msgspec.structs.replace(params, version=int(version))
-
-
-async def what_if(store: Store, found: Recorded, now: Params, then: Params) -> WhatIf:
-    """Drive recorded decisions through other params.
-
-    Raises
-    ------
-    StoreUnavailable, StoreRejected
-    """
-    drives = await driven(store, found, now, then)
-    return report(drives, n_missing=len(found.records) - drives.n_taken)
 
 
 async def driven(store: Store, found: Recorded, now: Params, then: Params) -> Drives:

@@ -99,15 +99,6 @@ def gap_closed(policy: Purchases, oracle: Purchases, hull: Frontier, mass: Float
     return Gap(found[0], found[2], found[1], found[3])
 
 
-def cost_reaching(policy: Purchases, hull: Frontier, mass: Floats, share: float) -> float:
-    """Least cost at which the policy reaches `share` of the best model's quality, as a share of
-    that model's cost; infinite if it never does.
-    """
-    cost, quality = policy.points(mass)
-    frontier = mixture(quality, cost)
-    return frontier.cost_at(share * float(hull.quality[-1])) / float(hull.cost[-1])
-
-
 def calls_for_gap(policy: Purchases, hull: Frontier, mass: Floats, share: float) -> float:
     """Share of the cost between cheapest and best that buys `share` of the quality between them."""
     cost, quality = policy.points(mass)

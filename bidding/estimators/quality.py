@@ -101,10 +101,6 @@ class QualityEstimator:
         """Tasks with a memory, sorted."""
         return sorted(self._tasks)
 
-    def declare(self, facts: Iterable[ModelFacts]) -> None:
-        """Make models known, or replace what is known of them; tasks already born keep theirs."""
-        self._facts.update(facts_by_model(facts))
-
     def fold(self, labels: LabelBatch) -> list[str]:
         """Take in labels in log order; returns the tasks that changed, sorted.
 

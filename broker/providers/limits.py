@@ -31,16 +31,6 @@ class QuotaLeft(Struct, frozen=True, kw_only=True):
     tokens_left: float | None = None
     tokens_reset_s: float | None = None
 
-    @property
-    def left_share(self) -> float | None:
-        """The scarcer of the two as a share of its limit; None where neither is told."""
-        pairs = (
-            (self.requests_left, self.requests_limit),
-            (self.tokens_left, self.tokens_limit),
-        )
-        shares = [left / most for left, most in pairs if left is not None and most]
-        return min(shares, default=None)
-
 
 def quota_left(headers: Mapping[str, str], provider: Provider, now_s: float) -> QuotaLeft | None:
     """What `provider` tells; None where it tells nothing.

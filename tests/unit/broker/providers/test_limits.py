@@ -71,12 +71,6 @@ def test_names_are_the_providers_own(
     assert quota_left(CIMultiDict(headers), who, NOW_S) == left
 
 
-def test_the_scarcer_quota_counts() -> None:
-    left = QuotaLeft(requests_limit=100, requests_left=50, tokens_limit=1000, tokens_left=10)
-    assert left.left_share == 0.01
-    assert QuotaLeft(requests_left=3).left_share is None
-
-
 @given(st.text(max_size=50))
 def test_any_reset_is_bounded(text: str) -> None:
     found = reset_s(text, NOW_S)

@@ -143,6 +143,12 @@ class TaskBelief:
         self.centre = self.centre + step * away
         self.spread = self.spread + step * (away * away - self.spread)
 
+    def p_of(self, row: int, features: Floats | None) -> float:
+        """P(good) as believed now."""
+        phi, g = self._design(features)
+        mean, var, _, _ = self._predicted(row, phi, g)
+        return _sigmoid(mean / math.sqrt(1.0 + math.pi / 8.0 * var))
+
     def fold(self, row: int, outcome: float, weight: float, features: Floats | None) -> None:
         """Take in a label: `outcome` in 0..1, `weight` > 0 in units of one sure label."""
         self._drift(row)

@@ -41,11 +41,14 @@ class UnknownModel(MarketError):
 
 
 class NoEligibleOffer(MarketError):
-    """No offer can take the request. `no_bids` counts the turned away per reason."""
+    """No offer can take the request. `no_bids` counts the turned away per reason; `needs` names
+    the capabilities that it asks for.
+    """
 
-    def __init__(self, message: str, no_bids: Mapping[str, int]) -> None:
+    def __init__(self, message: str, no_bids: Mapping[str, int], needs: Sequence[str] = ()) -> None:
         super().__init__(message)
         self.no_bids = dict(no_bids)
+        self.needs = list(needs)
 
 
 class BadState(MarketError):

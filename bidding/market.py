@@ -58,6 +58,10 @@ class Capability(enum.IntFlag):
     BATCH_INPUT = 1 << 23
     VERBOSITY = 1 << 24
     STRICT_TOOLS = 1 << 25
+    NO_USER = 1 << 26
+    ASSISTANT_FIRST = 1 << 27
+    BLANK_STOP = 1 << 28
+    MANY_STOPS = 1 << 29
 
     @classmethod
     def from_names(cls, names: Iterable[str]) -> Capability:
@@ -72,10 +76,12 @@ class Capability(enum.IntFlag):
         return [c.name.lower() for c in Capability if c in self and c.name]
 
 
-COMMON = Capability((1 << 26) - (1 << 10))
+COMMON = Capability((1 << 30) - (1 << 10))
 """What need not be listed: `IMAGE_URL` is images by address (where images are read at all),
 `FORCED_TOOL`, `NAMED_TOOL`, `NO_TOOL` the values of tool choice, `SERIAL_TOOLS` one call at a
-time, `STRICT_TOOLS` arguments held to their schema; `DIMENSIONS`, `TOKEN_INPUT` and
+time, `STRICT_TOOLS` arguments held to their schema, `NO_USER` instructions without any words of
+a user's, `ASSISTANT_FIRST` a conversation that the assistant begins, `BLANK_STOP` to stop at mere
+white space, `MANY_STOPS` at more than four sequences; `DIMENSIONS`, `TOKEN_INPUT` and
 `BATCH_INPUT` (several at once) concern embeddings.
 """
 _OF_EMBEDDINGS = Capability.DIMENSIONS | Capability.TOKEN_INPUT | Capability.BATCH_INPUT

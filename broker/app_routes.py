@@ -87,7 +87,7 @@ async def auctions(request: web.Request) -> web.Response:
     state.trials.compare(record, view, asked, step.session)
     state.journal.decision(record, [])
     if asked.sla.on_miss == "reject" and not decision.feasible:
-        raise state.no_eligible_offer(decision)
+        raise state.no_eligible_offer(decision, asked)
     response = json_response(auction_answer(made, decision))
     response.headers.update(headers_of(step, record, record.winner or "", []))
     return response

@@ -90,6 +90,8 @@ def auction_request(
             remedy="leave it out here, or let the broker make the call",
         )
     sla = merged_sla(asked.sla, policy.sla) or DEFAULT_SLA
+    if Capability.EMBEDDINGS not in needs:
+        needs |= Capability.CHAT
     sla = as_decided(sla)
     if policy.models or policy.sla is not None:
         sla = restricted(sla, policy, meaning.candidates, offers)

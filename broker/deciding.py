@@ -164,7 +164,7 @@ class Decider:
         if decision.winner is None or rejected:
             state.trials.compare(record, view, asked, trial_key(step, made))
             state.journal.decision(record, [])
-            raise state.no_eligible_offer(decision)
+            raise state.no_eligible_offer(decision, asked)
         sla = asked.sla
         n = _expected_tokens(view.task(asked.task).out_log_tokens[decision.winner.row])
         order = Order(

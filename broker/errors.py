@@ -463,6 +463,7 @@ def body_for(error: BaseException, **extra: Any) -> dict[str, Any]:
         extra["near"] = error.near
     elif isinstance(error, NoEligibleOffer):
         extra["no_bids"] = error.no_bids
+        extra["needs"] = error.needs
     elif isinstance(error, BudgetSpent):
         param = "sla.budget" if isinstance(error, StatedBudgetSpent) else None
         extra["left_usd"] = usd_from_nusd(error.left_nusd)

@@ -9,6 +9,8 @@ from typing import Any
 
 from bidding.decision import Decision, NoBid
 from bidding.errors import MarketError, NoEligibleOffer
+from bidding.market import Capability
+from bidding.request import BidRequest
 from bidding.view import MarketView
 from broker.analyst_desk import AnalystDesk
 from broker.config import Settings
@@ -113,7 +115,7 @@ class GatewayState:
         """A fresh seed for a decision."""
         return secrets.randbits(63)
 
-    def no_eligible_offer(self, decision: Decision) -> MarketError:
+    def no_eligible_offer(self, decision: Decision, asked: BidRequest) -> MarketError:
         """Why nobody may serve: the rules and the request's own floors (422), or the state of the
         market just now (503): an offer turned away for its circuit or quota passes the rules.
         """
@@ -122,4 +124,7 @@ class GatewayState:
         if counts.keys() & _PASSING and not counts.keys() & _FLOORS:
             wait_s = max(self.market.retry_in_s(), 0.1)
             return SellersFailed([], retry_after_s=wait_s)
-        return NoEligibleOffer(f"no offer can serve this request ({reasons})", counts)
+        needs = Capability(asked.needs).names()
+        if NoBid.CAPABILITY.value in counts:
+            reasons += f"; it needs {', '.join(needs)}"
+        return NoEligibleOffer(f"no offer can serve this request ({reasons})", counts, needs)

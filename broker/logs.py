@@ -13,6 +13,7 @@ import time
 from typing import Final
 
 import msgspec
+from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError
 
 _SECRET: Final = re.compile(
@@ -56,10 +57,14 @@ class JsonFormatter(logging.Formatter):
 
 
 class BriefHeads(logging.Filter):
-    """One line, and no trace, for each request whose head is no HTTP: its sender's doing."""
+    """One line, and no trace, for each request whose head is no HTTP, or whose body is not what
+    its head says: its sender's doing.
+    """
 
     def filter(self, record: logging.LogRecord) -> bool:
         error = record.exc_info[1] if record.exc_info else None
+        if isinstance(error, web.RequestPayloadError):
+            error = error.__cause__
         if isinstance(error, HttpProcessingError):
             words = " ".join(str(error.message or type(error).__name__).split())[:200]
             sender = record.args[0] if isinstance(record.args, tuple) and record.args else "-"

@@ -47,12 +47,11 @@ _ERROR: Final[Schema] = {
 _CODES: Final = {
     "400": "Malformed, or asks for what cannot be; names the field.",
     "401": "No key, or one that is not good.",
-    "402": "The key's money is spent.",
     "403": "The key lacks the scope, or may not use the model.",
     "404": "No such model, decision or path.",
     "413": "The body is over the limit.",
     "422": "No offer can serve this request; says why each was turned away.",
-    "429": "Over the key's limits, or we are full; says when to try again.",
+    "429": "Over the key's limits or a budget, or we are full; says when to try again.",
     "503": "No seller delivered; says when to try again.",
     "504": "The deadline passed.",
 }

@@ -95,13 +95,14 @@ def build_body(
     if request.top_k is not None and not thinking:
         body["top_k"] = request.top_k
     if request.stop:
-        body["stop_sequences"] = [s for s in request.stop if s.strip()]
+        body["stop_sequences"] = list(request.stop)
     if request.tools:
         body["tools"] = [
             _marked(
                 {
                     "name": t.name,
                     **({"description": t.description} if t.description is not None else {}),
+                    **({"strict": True} if t.strict else {}),
                     "input_schema": _EMPTY_SCHEMA if t.parameters is None else t.parameters,
                 },
                 t.cache,

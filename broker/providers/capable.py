@@ -19,19 +19,20 @@ WIRE_LACKS: dict[str, frozenset[str]] = {
     "openai": frozenset(),
     "anthropic": frozenset(
         {"logprobs", "n_choices", "seed", "logit_bias", "penalties", "embeddings"}
-        | {"verbosity", "strict_tools"}
+        | {"verbosity", "no_user", "blank_stop"}
     ),
     "gemini": frozenset({"logprobs", "logit_bias", "serial_tools", "image_url", "token_input"})
-    | {"verbosity", "strict_tools"},
+    | {"verbosity", "strict_tools", "no_user", "many_stops"},
     "vertex": frozenset({"logprobs", "logit_bias", "serial_tools", "token_input"})
-    | {"verbosity", "strict_tools"},
+    | {"verbosity", "strict_tools", "no_user", "many_stops"},
     "bedrock": frozenset(
         {"logprobs", "n_choices", "seed", "logit_bias", "penalties", "top_k", "no_tool"}
-        | {"serial_tools", "image_url", "json_object", "token_input", "verbosity"}
+        | {"serial_tools", "image_url", "json_object", "token_input", "verbosity", "no_user"}
+        | {"assistant_first"}
     ),
     "cohere": frozenset(
         {"logprobs", "n_choices", "logit_bias", "named_tool", "serial_tools", "token_input"}
-        | {"verbosity"}
+        | {"verbosity", "many_stops"}
     ),
     "litellm": frozenset({"token_input"}),
 }

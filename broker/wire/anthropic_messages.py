@@ -17,7 +17,7 @@ from msgspec import Meta, Raw, Struct
 from bidding.errors import BadRequest
 from bidding.request import Sla
 from broker.wire.anthropic_messages_out import MessagesStream, error_object, message_body
-from broker.wire.json_guard import ABSENT, decode_strictly, present
+from broker.wire.json_guard import ABSENT, decode_strictly, present, schema_in
 from broker.wire.neutral import (
     Answer,
     Effort,
@@ -308,7 +308,7 @@ def _tool(i: int, tool: _ToolIn) -> Tool:
     return Tool(
         name=tool.name,
         description=tool.description,
-        parameters=present(tool.input_schema),
+        parameters=schema_in(tool.input_schema, f"tools[{i}].input_schema"),
         strict=tool.strict,
         cache=tool.cache_control is not None,
     )

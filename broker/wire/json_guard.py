@@ -17,6 +17,7 @@ import msgspec
 import numpy as np
 
 from bidding.errors import BadRequest
+from bidding.request import Budget, Compliance, Sla, Verify
 
 MAX_DEPTH = 64
 _STRING = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+(?:"|\\?\Z)', re.DOTALL)
@@ -28,6 +29,10 @@ _UNKNOWN_FIELD = re.compile(r"unknown field `([^`]*)`")
 _MISSING_FIELD = re.compile(r"missing required field `([^`]*)`")
 _AT = re.compile(r" - at `(?:key in )?\$\.?([^`]*)`$")
 
+_SLA_FIELDS = [
+    name for kind in (Sla, Compliance, Budget, Verify) for name in kind.__struct_fields__
+]
+
 T = TypeVar("T")
 
 ABSENT = msgspec.Raw(b"")
@@ -37,6 +42,22 @@ ABSENT = msgspec.Raw(b"")
 def present(raw: msgspec.Raw) -> msgspec.Raw | None:
     """`raw`, or None where the field was absent or null."""
     return None if bytes(raw) in (b"", b"null") else raw
+
+
+def schema_in(raw: msgspec.Raw, path: str) -> msgspec.Raw | None:
+    """A JSON schema kept raw, or None where there is none.
+
+    Raises
+    ------
+    BadRequest
+        It is no object, which every seller would refuse in words of its own.
+    """
+    schema = present(raw)
+    if schema is not None and bytes(schema)[:1] != b"{":
+        raise BadRequest(
+            f"{path} is no object", path=path, remedy='send a JSON schema: {"type": "object", …}'
+        )
+    return schema
 
 
 def json_depth(body: bytes) -> int:
@@ -92,7 +113,7 @@ def _bad_field(message: str, known: Iterable[str]) -> BadRequest:
     unknown = _UNKNOWN_FIELD.search(what)
     if unknown:
         name = unknown.group(1)
-        near = difflib.get_close_matches(name, [*known, *SLA_FIELDS], n=1)
+        near = difflib.get_close_matches(name, [*known, *_SLA_FIELDS], n=1)
         remedy = f"did you mean {near[0]!r}?" if near else "remove it"
         where = f"{path}.{name}" if path else name
         return BadRequest(f"unknown field {where!r}", path=where, remedy=remedy)
@@ -104,21 +125,3 @@ def _bad_field(message: str, known: Iterable[str]) -> BadRequest:
     return BadRequest(
         f"{path or 'body'}: {what}", path=path, remedy=what[:1].lower() + what[1:].split(",")[0]
     )
-
-
-SLA_FIELDS = (
-    "quality",
-    "strict",
-    "value_usd",
-    "ttft_ms",
-    "latency_ms",
-    "percentile",
-    "max_cost_usd",
-    "task",
-    "session",
-    "compliance",
-    "regions",
-    "no_training",
-    "on_miss",
-    "explain",
-)

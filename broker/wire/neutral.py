@@ -11,7 +11,7 @@ one path to test, and a non-streaming app may well be served from a streaming se
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from typing import Literal, TypeAlias
+from typing import Final, Literal, TypeAlias
 
 from msgspec import Raw, Struct, field
 
@@ -371,6 +371,10 @@ def collect(events: Iterable[Event]) -> Answer:
     )
 
 
+_FEW_STOPS: Final = 4
+"""As many as OpenAI takes, and every seller with it."""
+
+
 def needs(request: NeutralRequest) -> Capability:
     """What an offer must be able to do to serve `request` whole; nothing is silently dropped."""
     embedding = request.embedding
@@ -396,6 +400,7 @@ def needs(request: NeutralRequest) -> Capability:
         mask |= Capability.STREAMING
     if request.verbosity not in (None, "medium"):
         mask |= Capability.VERBOSITY
+    mask |= _opening(request.messages)
     if request.logprobs:
         mask |= Capability.LOGPROBS
     if request.n > 1:
@@ -403,7 +408,7 @@ def needs(request: NeutralRequest) -> Capability:
     if request.seed is not None:
         mask |= Capability.SEED
     if request.stop:
-        mask |= Capability.STOP
+        mask |= Capability.STOP | _stop_needs(request.stop)
     if request.top_k is not None:
         mask |= Capability.TOP_K
     if request.logit_bias:
@@ -430,6 +435,26 @@ def _tool_needs(request: NeutralRequest) -> Capability:
     if mode == "named":
         return mask | Capability.NAMED_TOOL | Capability.FORCED_TOOL
     return mask | Capability.FORCED_TOOL if mode == "required" else mask
+
+
+def _stop_needs(stop: tuple[str, ...]) -> Capability:
+    mask = Capability.MANY_STOPS if len(stop) > _FEW_STOPS else Capability(0)
+    return mask | Capability.BLANK_STOP if any(not s or s.isspace() for s in stop) else mask
+
+
+def _opening(messages: tuple[Message, ...]) -> Capability:
+    """What it takes to be spoken to like this: by nobody but the system, by an assistant first."""
+    for message in messages:
+        if message.role == "assistant":
+            return Capability.ASSISTANT_FIRST
+        if message.role != "system":
+            blank = all(_is_blank(part) for part in message.parts)
+            return Capability.NO_USER if blank else Capability(0)
+    return Capability.NO_USER
+
+
+def _is_blank(part: Part) -> bool:
+    return isinstance(part, Text) and (not part.text or part.text.isspace())
 
 
 def _images(parts: tuple[Part, ...]) -> Iterator[Image]:

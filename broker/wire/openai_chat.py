@@ -18,7 +18,7 @@ from msgspec import Meta, Raw, Struct
 
 from bidding.errors import BadRequest
 from bidding.request import Sla
-from broker.wire.json_guard import ABSENT, decode_strictly, present
+from broker.wire.json_guard import ABSENT, decode_strictly, present, schema_in
 from broker.wire.neutral import (
     Answer,
     Effort,
@@ -214,7 +214,7 @@ def to_neutral(body: ChatRequest) -> NeutralRequest:
         sla=body.sla,
         stream=bool(body.stream),
         include_usage=body.stream_options is not None and bool(body.stream_options.include_usage),
-        tools=tuple([_tool(t) for t in body.tools]) if body.tools else (),
+        tools=tuple([_tool(i, t) for i, t in enumerate(body.tools)]) if body.tools else (),
         tool_choice=_tool_choice(choice, body.tools) if choice is not None else None,
         parallel_tool_calls=body.parallel_tool_calls,
         response_format=_response_format(body.response_format),
@@ -330,12 +330,12 @@ def _image(part: _ImagePart, path: str) -> Image:
     return Image(url=url, detail=detail, cache=cache)
 
 
-def _tool(tool: _Tool) -> Tool:
+def _tool(i: int, tool: _Tool) -> Tool:
     function = tool.function
     return Tool(
         name=function.name,
         description=function.description,
-        parameters=present(function.parameters),
+        parameters=schema_in(function.parameters, f"tools[{i}].function.parameters"),
         strict=function.strict,
         cache=tool.cache_control is not None,
     )
@@ -370,7 +370,7 @@ def _response_format(
         kind="json_schema",
         name=schema.name,
         description=schema.description,
-        schema=present(schema.schema),
+        schema=schema_in(schema.schema, "response_format.json_schema.schema"),
         strict=schema.strict,
     )
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 import msgspec
 
 from bidding.errors import BadRequest
-from broker.wire.json_guard import decode_strictly, present
+from broker.wire.json_guard import decode_strictly, present, schema_in
 from broker.wire.neutral import (
     Answer,
     Message,
@@ -166,7 +166,7 @@ def _tool(path: str, tool: GivenTool) -> Tool:
     return Tool(
         name=tool.name,
         description=tool.description,
-        parameters=present(tool.parameters),
+        parameters=schema_in(tool.parameters, f"{path}.parameters"),
         strict=tool.strict,
     )
 
@@ -181,7 +181,7 @@ def _format(config: TextConfig | None) -> ResponseFormat | None:
         kind="json_schema",
         name=fmt.name,
         description=fmt.description,
-        schema=present(fmt.schema),
+        schema=schema_in(fmt.schema, "text.format.schema"),
         strict=fmt.strict,
     )
 

@@ -15,12 +15,15 @@ from bidding.request import Budget
 from bidding.units import NUSD_PER_USD
 from broker import budgets
 from broker.budgets import caps_of
+from broker.shared_state import StateSettings
 from feeds.clock import SystemClock
 from feeds.control_records import KeyPolicy
 from feeds.records import DecisionRecord
 from tests.fakes.gateway_rig import Rig, rig
 
 DEAR = ("gpt-4-turbo",)
+PATIENT = {"state": StateSettings(timeout_s=10.0)}
+"""A machine that is busy with other things answers all the same."""
 PROMPT = "Tell me about markets. " * 20
 
 
@@ -54,6 +57,7 @@ async def test_200_requests_at_once_on_two_workers_never_overspend_it(tmp_path: 
         models=DEAR,
         n_gateways=2,
         time_scale=0.05,
+        settings=PATIENT,
         clock=Noon(),
     ) as r:
         key = r.gateway.key()
@@ -227,3 +231,40 @@ async def test_names_without_end_are_refused(
         assert asked[-1].body["error"]["param"] == "sla.budget.name"
         assert (await r.ask(key, sla=own(1.0, "n1"))).status == 200
         assert (await r.ask(other, sla=own(1.0, "n9"))).status == 200
+
+
+async def test_every_way_of_asking_spends_from_it(tmp_path: Path) -> None:
+    models = ("llama-3-8b", "text-embedding-3-small")
+    async with rig(
+        tmp_path, providers=("groq", "openai"), models=models, time_scale=0.001, clock=Noon()
+    ) as r:
+        key = r.gateway.key(sla={"budget": {"usd": 0.01, "period": "day"}})
+        asked = {"role": "user", "content": "What is 6 * 7?"}
+        bodies: dict[str, list[dict[str, Any]]] = {
+            "/v1/chat/completions": [
+                {"model": "market", "messages": [asked]},
+                {"model": "market", "messages": [asked], "stream": True},
+                {"model": "market", "messages": [asked], "sla": {"verify": {"not_refused": True}}},
+            ],
+            "/v1/messages": [{"model": "market", "max_tokens": 20, "messages": [asked]}],
+            "/v1/responses": [{"model": "market", "input": "What is 6 * 7?"}],
+            "/v1/embeddings": [{"model": "text-embedding-3-small", "input": "market"}],
+        }
+        headers = {"Authorization": f"Bearer {key}"}
+        left: list[float] = []
+        for path, many in bodies.items():
+            for body in many:
+                async with r.http.post(r.gateway.url + path, json=body, headers=headers) as reply:
+                    assert reply.status == 200, (path, await reply.text())
+                    await reply.read()
+                    left.append(float(reply.headers["x-broker-budget-left-usd"]))
+        await settled(r)
+        assert all(0.0 < usd < 0.01 for usd in left)
+        stated = Budget(usd=0.01, period="day")
+        (cap,) = caps_of(key.split("_")[1], KeyPolicy(), Noon().now_us(), stated)
+        ((spent, reserved),) = await r.gateway.state.shared.spent([cap.period])
+        assert reserved == 0
+        assert spent == round(spent_usd(r) * NUSD_PER_USD) > 0
+        # A decision alone is not paid for, so a key's default does not concern it.
+        status, _ = await posted(r, key, "/v1/auctions", {"input_tokens": 10})
+        assert status == 200

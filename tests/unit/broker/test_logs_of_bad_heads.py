@@ -54,3 +54,28 @@ async def test_malformed_heads_are_one_line_each(logged: io.StringIO) -> None:
         assert "trace" not in line
         assert line["message"].startswith("no HTTP from 127.0.0.1: ")
         assert "\n" not in line["message"]
+
+
+async def test_a_body_that_is_not_what_its_head_says_is_one_line(logged: io.StringIO) -> None:
+    async def read(request: web.BaseRequest) -> web.Response:
+        try:
+            await request.read()
+        except web.RequestPayloadError:
+            return web.Response(status=400)
+        return web.Response()
+
+    runner = web.ServerRunner(web.Server(read))
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    reader, writer = await asyncio.open_connection("127.0.0.1", runner.addresses[0][1])
+    head = b"POST / HTTP/1.1\r\nHost: x\r\nContent-Encoding: gzip\r\nContent-Length: 7\r\n\r\n"
+    writer.write(head + b"no gzip")
+    assert b" 400 " in await reader.readline()
+    writer.close()
+    await writer.wait_closed()
+    await runner.cleanup()
+    lines = [json.loads(line) for line in logged.getvalue().splitlines()]
+    told = [line for line in lines if line["logger"] == "aiohttp.server"]
+    assert len(told) == 1
+    assert told[0]["level"] == "warning"
+    assert "trace" not in told[0]

@@ -80,7 +80,7 @@ def due(
     """
     offers = view.offers
     stale = view.quotes.evidence_n < settings.stale_n
-    allowed = may_call & ~view.circuit_open & ~view.quota_blocked & offers.enabled
+    allowed = may_call & ~view.circuit_open & ~view.quota_blocked & offers.enabled & view.priced
     chats = (offers.capabilities & int(Capability.EMBEDDINGS)) == 0
     rows = np.flatnonzero(stale & allowed & chats & (tried_ago_s >= settings.gap_s))
     order = np.lexsort(

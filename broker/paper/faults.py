@@ -24,6 +24,7 @@ class Fault(enum.StrEnum):
     SLOW = "slow"
     DEGRADE = "degrade"
     REPRICE = "reprice"
+    WITHDRAW = "withdraw"
     LYING_USAGE = "lying_usage"
     BROKEN_JSON = "broken_json"
     DIE = "die"
@@ -52,7 +53,15 @@ class Fault(enum.StrEnum):
 
 
 MODIFIERS = frozenset(
-    {Fault.SLOW, Fault.DEGRADE, Fault.REPRICE, Fault.LYING_USAGE, Fault.QUOTA, Fault.BROKEN_JSON}
+    {
+        Fault.SLOW,
+        Fault.DEGRADE,
+        Fault.REPRICE,
+        Fault.WITHDRAW,
+        Fault.LYING_USAGE,
+        Fault.QUOTA,
+        Fault.BROKEN_JSON,
+    }
 )
 PORT_FAULTS = frozenset({Fault.DIE, Fault.REFUSE, Fault.BLACK_HOLE})
 

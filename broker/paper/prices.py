@@ -34,9 +34,11 @@ def live_prices(offer: Offer, board: FaultBoard) -> PriceList:
 def price_page(
     provider_id: str, offers: list[Offer], board: FaultBoard, updated_s: float
 ) -> dict[str, Any]:
-    """The page at `GET /prices`: US dollars per million tokens, one row an offer."""
+    """The page at `GET /prices`: US dollars per million tokens, one row an offer that is sold."""
     rows = []
     for offer in offers:
+        if Fault.WITHDRAW in board.of(offer.id):
+            continue
         prices = live_prices(offer, board)
         row: dict[str, Any] = {
             "offer": offer.id,

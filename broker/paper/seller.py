@@ -212,7 +212,12 @@ class Seller:
     def _sold(self, name: str, *, embeds: bool) -> Offer:
         """The offer called `name`. Raises `BadAsk` where there is none of that kind."""
         offer = self._by_name.get(name)
-        if offer is None or embeds != (Capability.EMBEDDINGS in self._models[offer.model].mask):
+        gone = offer is not None and Fault.WITHDRAW in self.board.of(offer.id)
+        if (
+            offer is None
+            or gone
+            or embeds != (Capability.EMBEDDINGS in self._models[offer.model].mask)
+        ):
             message = f"The model `{name}` does not exist."
             raise BadAsk(message, status=404, code="model_not_found")
         return offer

@@ -5,7 +5,7 @@ days) must not move what we buy. A change is held back when it exceeds a factor,
 or contradicts another source of equal or higher rank; it comes into force when a second source
 says the same, when ops confirm it, and it is forgotten when its source takes it back.
 
-An offer that a source lists no longer is treated alike (decision 35): the seller's own page is
+An offer that a source lists no longer is treated alike (decision 36): the seller's own page is
 believed, others only when two agree and nobody lists it still; all else waits for ops.
 """
 
@@ -170,7 +170,8 @@ class PriceJudge:
         of_seller = source in _OF_SELLERS
         for other, (_, then) in self._said.get(offer, {}).items():
             counts = not of_seller or RANK.get(other, 1) >= RANK[source]
-            if counts and self._is_fresh(then, at_us):
+            # Ops who once believed a price do not list anything.
+            if counts and other != OPS and self._is_fresh(then, at_us):
                 return f"{source} lists it no longer, {other} still does"
         if many:
             return f"{source} lists it no longer, nor much else that it did"

@@ -385,6 +385,14 @@ async def test_broken_json_halves_what_is_said(buyer: Buyer) -> None:
     assert buyer.market.ledgers()[buyer.provider].billed_nusd > 0
 
 
+async def test_what_is_withdrawn_is_not_there(buyer: Buyer) -> None:
+    await buyer.fail(Fault.WITHDRAW)
+    status, _, raw = await buyer.ask(False)
+    assert (status, b"does not exist" in raw) == (404, True)
+    await buyer.market.set_faults(buyer.provider, [])
+    assert (await buyer.ask(False))[0] == 200
+
+
 def test_every_fault_has_a_test_here() -> None:
     source = Path(__file__).read_text()
     untested = {fault for fault in Fault if f"fail(Fault.{fault.name}" not in source}

@@ -127,3 +127,15 @@ async def test_a_failing_offer_is_learned_of_and_a_view_says_who_is_due(tmp_path
         prices = view.prices
         usual = prices.request_nusd + prices.input_nusd * 12 + prices.output_nusd * 16
         assert probe_cost_nusd(view) == pytest.approx(2 * usual)
+        # What is sold no longer is never quoted anew, and so would be first in turn for ever.
+        market = r.gateway.market
+        assert market.book.withdraw(market.book.offers.offer_ids[1])
+        market.refresh()
+        rows = due(
+            market.view,
+            SETTINGS,
+            seen_at_hour=np.zeros(n),
+            tried_ago_s=np.full(n, math.inf),
+            may_call=np.full(n, True),
+        )
+        assert rows == [0]

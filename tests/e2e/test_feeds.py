@@ -75,6 +75,42 @@ async def test_a_raised_price_is_what_the_next_auction_bids_and_a_wild_one_never
         await reprice(market, offer.model, None)
 
 
+async def test_what_its_seller_lists_no_longer_is_not_bought_until_it_is_back(
+    market: Market,
+) -> None:
+    sold = [o for o in market.up.catalogue.offers if o.provider == SELLER and not o.region]
+    offer = sold[-1]  # at its list price still
+    before = await priced(market, offer.id)
+
+    async def auction() -> dict[str, Any]:
+        asked = {"prompt": "hi", "max_output_tokens": 1, "model": offer.id}
+        body = (await market.send("POST", "/v1/auctions", json=asked)).body
+        assert isinstance(body, dict)
+        return body
+
+    async def gone() -> bool:
+        return [w["offer"] for w in (await shown(market))["withdrawn"]] == [offer.id]
+
+    async def unsold() -> bool:
+        told = await auction()
+        return told["winner"] is None and "unpriced" in str(told["no_bids"])
+
+    async def back() -> bool:
+        return (await auction())["winner"] is not None
+
+    path = f"sellers/{SELLER}/{offer.model}"
+    try:
+        await market.control("PATCH", path, {"faults": [{"kind": "withdraw"}]})
+        await polled(gone, "the withdrawal is shown", 15.0)
+        await polled(unsold, "nobody can buy it", 15.0)
+        assert (await market.ask(offer.id)).status in (422, 503)
+    finally:
+        await market.control("PATCH", path, {"faults": []})
+    await polled(back, "it is sold again", 15.0)
+    assert await priced(market, offer.id) == before
+    assert (await shown(market))["withdrawn"] == []
+
+
 async def test_an_incident_is_shown_moves_its_offers_and_reaches_history(market: Market) -> None:
     offer = next(o for o in market.up.catalogue.offers if o.provider == SELLER).id
     before = (await market.quote(offer))["fail_share"]

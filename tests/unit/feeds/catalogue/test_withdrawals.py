@@ -111,6 +111,14 @@ def test_what_the_seller_lists_no_longer_is_bought_no_longer_until_it_is_listed_
     assert desk.shown() == {"held": [], "withdrawn": []}
 
 
+def test_a_price_that_ops_confirmed_does_not_keep_an_offer_in_the_market() -> None:
+    desk = Desk()
+    desk.reads("price-page", MODELS)
+    desk.watch.confirm(PriceRecord(offer="p/m0", at_us=NOW, prices=CHEAP, source=OPS))
+    desk.reads("price-page", MODELS[1:], NOW + S)
+    assert desk.buys("m0") == "q/m0"
+
+
 def test_a_public_list_alone_is_not_believed_and_two_are() -> None:
     desk = Desk()
     for source in ("litellm", "models.dev", "openrouter"):

@@ -1,7 +1,5 @@
 """Taking statements apart by their text."""
 
-# ruff: noqa: E501 - one statement a line
-
 from __future__ import annotations
 
 import pytest
@@ -15,15 +13,35 @@ from broker.embedded.sql_text import first_word, output_format, split_format, sp
     ("body", "head", "format_", "data"),
     [
         (b"INSERT INTO t FORMAT CSV\n1\n", "INSERT INTO t ", "CSV", b"1\n"),
-        (b"insert into db.t (a, `b c`) format Native\n\0\xff", "insert into db.t (a, `b c`) ", "Native", b"\0\xff"),
-        (b"INSERT INTO settings SETTINGS x = 'FORMAT' FORMAT TSV \r\n1", "INSERT INTO settings |SETTINGS x = 'FORMAT' ", "TSV", b"1"),
-        (b"/* FORMAT A */ INSERT -- FORMAT B\nINTO t FORMAT JSONEachRow {}", "/* FORMAT A */ INSERT -- FORMAT B\nINTO t ", "JSONEachRow", b"{}"),
+        (
+            b"insert into db.t (a, `b c`) format Native\n\0\xff",
+            "insert into db.t (a, `b c`) ",
+            "Native",
+            b"\0\xff",
+        ),
+        (
+            b"INSERT INTO settings SETTINGS x = 'FORMAT' FORMAT TSV \r\n1",
+            "INSERT INTO settings |SETTINGS x = 'FORMAT' ",
+            "TSV",
+            b"1",
+        ),
+        (
+            b"/* FORMAT A */ INSERT -- FORMAT B\nINTO t FORMAT JSONEachRow {}",
+            "/* FORMAT A */ INSERT -- FORMAT B\nINTO t ",
+            "JSONEachRow",
+            b"{}",
+        ),
         (b"INSERT INTO format FORMAT CSV\n", "INSERT INTO format ", "CSV", b""),
         (b"INSERT INTO TABLE values FORMAT CSV;\nx", "INSERT INTO TABLE values ", "CSV", b"x"),
-        (b"INSERT INTO FUNCTION f(a, FORMAT) FORMAT CSV\n\n", "INSERT INTO FUNCTION f(a, FORMAT) ", "CSV", b"\n"),
+        (
+            b"INSERT INTO FUNCTION f(a, FORMAT) FORMAT CSV\n\n",
+            "INSERT INTO FUNCTION f(a, FORMAT) ",
+            "CSV",
+            b"\n",
+        ),
         ("INSERT INTO `té` FORMAT CSV\né".encode(), "INSERT INTO `té` ", "CSV", "é".encode()),
     ],
-)  # fmt: skip
+)
 def test_head_format_and_data_of_an_insert(
     body: bytes, head: str, format_: str, data: bytes
 ) -> None:

@@ -49,6 +49,31 @@ bear a claim about, and every promise that would be broken or put at risk (it th
 `broker whatif --params FILE` does the same from a file, and the market page does it before a
 number is put in force. Numbers of `latency`, `reliability` and `tokens` act in the estimators and
 are named as not covered (docs/decisions/0020).
+
+## Tried beside those in force
+
+`broker params shadow WHAT --why …` (`POST /admin/params/shadow`; `shadow stop` ends it) computes
+for a `--share` of requests what the other numbers would have bought on the very view that was
+read, and buys nothing: `broker report shadow_diff` compares. It runs once the answer is out and
+may take `gateway.shadow_time_share` of a worker's time. `WHAT` is a file of numbers or
+`path=value`.
+
+`broker params canary start WHAT --why … [--share 0.1] [--tenant T] [--hours 1]` buys under the
+other numbers for a share of all requests, or of one tenant's; a session stays where it is. `canary
+status` tells what its guard sees, `canary promote` puts it in force for all, `canary abort` ends
+it. Over the log, so on every worker and machine; the params in force cannot be changed meanwhile
+but by a rollback, which ends it. The guard ends it by itself when it surely fails more, costs
+more, or keeps its promises worse *and* falls short of them now, each SLA class by itself beside
+all together (docs/decisions/0026, with what was measured). A canary whose operators' process is
+down goes on unwatched until its hours are over. `broker params history` and `GET
+/admin/params/history` tell who did what, when and why, and for a trial's end what it was based on;
+`broker params rollback N` puts any version's numbers in force again.
+
+The guard's evidence is what was seen: a lower quality margin does no harm while a class is given
+more than it was promised, and is let be for so long. `exploration.share` draws only among bids
+that keep the promises and cost little more, so 0.5 of it did no harm that could be seen on the
+paper market (3 to 11 % of requests were bought otherwise, and it was not rolled back);
+`exploration.burn_in_share` draws among offers of which little is known, and is rolled back at 0.5.
 """
 
 

@@ -84,7 +84,8 @@ class Reopener:
         now_s = self._clock.monotonic_ns() * 1e-9
         self._watch_money(now_s)
         overlay, offers = self._market.overlay, self._market.book.offers
-        broken = overlay.broken_aside()
+        priced = self._market.view.priced
+        broken = [row for row in overlay.broken_aside() if priced[row]]
         if not broken and not self._down_since_s:
             return
         for row in [r for r in self._down_since_s if r not in broken]:

@@ -94,3 +94,19 @@ async def test_without_money_for_tries_requests_find_out(tmp_path: Path) -> None
                 assert (await r.ask(key)).status == 200
         found = await r.gateway.written(AttemptRecord)
         assert {a.source for a in found} == {"gateway"}
+
+
+async def test_what_its_seller_has_withdrawn_is_not_tried(tmp_path: Path) -> None:
+    async with rig(tmp_path) as r:
+        key = r.gateway.key()
+        r.gateway.learn(novita=60, groq=60, together=60)
+        await _break(r, FaultSpec(kind=Fault.ERROR, status=500))
+        await _open(r, key)
+        calls = r.paper.ledgers()[BROKEN].calls
+        await _until(lambda: r.paper.ledgers()[BROKEN].calls > calls)
+        assert r.gateway.market.book.withdraw(OFFER)
+        r.gateway.market.refresh()
+        await asyncio.sleep(0.3)  # a try under way ends
+        calls = r.paper.ledgers()[BROKEN].calls
+        await asyncio.sleep(2.0)
+        assert r.paper.ledgers()[BROKEN].calls == calls

@@ -20,7 +20,7 @@ from __future__ import annotations
 
 import logging
 from bisect import bisect_left
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Final
 
 from msgspec import Struct
@@ -289,3 +289,21 @@ class Chain:
             "log": self._log,
             "partition": self._partition,
         }
+
+
+async def lacking(store: Store, topics: Sequence[Topic]) -> list[str]:
+    """Tables, or columns of tables, that recording `topics` takes and the store has not (yet)."""
+    answer = await store.query(
+        "SELECT table, name FROM system.columns WHERE database = {raw:String}"
+    )
+    there: dict[str, set[str]] = {}
+    for table, name in answer.rows:
+        there.setdefault(table, set()).add(name)
+    found = []
+    for topic in topics:
+        table = table_of(topic.name)
+        if table not in there:
+            found.append(table)
+        else:
+            found += [f"{table}.{name}" for name in columns(topic) if name not in there[table]]
+    return found

@@ -141,6 +141,17 @@ async def migrate(store: Store, files: Sequence[Migration] | None = None) -> lis
     return [m.name for m in fresh]
 
 
+async def is_behind(store: Store) -> bool:
+    """Whether migrations of this build are still to be run on the store, or are running."""
+    answer = await store.query(
+        "SELECT count() FROM system.tables WHERE database = {raw:String} AND name = 'migrations'"
+    )
+    if not answer.rows[0][0]:
+        return True
+    applied = await _applied(store)
+    return any(m.number not in applied for m in migrations())
+
+
 async def _applied(store: Store) -> dict[int, tuple[str, str]]:
     answer = await store.query(
         "SELECT number, name, checksum FROM {raw:Identifier}.migrations FINAL ORDER BY number"

@@ -14,6 +14,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
+import time
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Annotated, Final
@@ -21,9 +23,10 @@ from typing import Annotated, Final
 from msgspec import Meta, Struct, field
 from msgspec.structs import replace
 
-from analytics.chain import Chain, ChainStats
+from analytics.chain import Chain, ChainStats, lacking
 from analytics.errors import StoreDiffers, StoreUnavailable
 from analytics.lives import life_of, settle_earlier
+from analytics.migrate import is_behind
 from analytics.rows import unstorable
 from analytics.store import Store, StoreSettings
 from feeds.batch import Batch, BatchSettings
@@ -40,6 +43,7 @@ logger = logging.getLogger(__name__)
 
 FACTS: Final[tuple[Topic, ...]] = (ATTEMPTS, DECISIONS, FEEDBACK)
 _CONNECT_AGAIN_S: Final = 0.5
+_TELL_AGAIN_S: Final = 10.0
 CHANGES: Final[tuple[Topic, ...]] = tuple(t for t in TOPICS if t not in FACTS)
 
 
@@ -225,7 +229,8 @@ class Recording:
         self.stats = RecorderStats()
 
     async def run(self) -> None:
-        """Record until `stop`. Migrations are not run here: see `analytics.migrate`.
+        """Record until `stop`. Migrations are not run here (see `analytics.migrate`) but waited
+        for: until the store has every table and column that this build writes.
 
         Raises
         ------
@@ -244,6 +249,7 @@ class Recording:
 
         store = await self._open_store()
         try:
+            await self._await_schema(store)
             recorder = Recorder(
                 store,
                 clock=self._clock,
@@ -310,6 +316,23 @@ class Recording:
             except StoreUnavailable as error:
                 logger.warning("waiting for the store: %s", error)
                 await asyncio.sleep(_CONNECT_AGAIN_S)
+
+    async def _await_schema(self, store: Store) -> None:
+        """Wait for migrations that are still to be run, or are running now."""
+        told_s = -math.inf
+        while not self._stopping:
+            try:
+                missing = await lacking(store, (*FACTS, *CHANGES))
+                if missing and not await is_behind(store):
+                    return  # what is gone though it was migrated is told by what fails
+            except StoreUnavailable as error:
+                missing = [str(error)]
+            if not missing:
+                return
+            if time.monotonic() - told_s >= _TELL_AGAIN_S:
+                told_s = time.monotonic()
+                logger.warning("waiting for migrations: the store lacks %s …", missing[0])
+            await asyncio.sleep(_CONNECT_AGAIN_S)
 
 
 async def record(

@@ -140,7 +140,7 @@ class Overlay:
 
     def circuit_open(self, now_s: float) -> Bools:
         """Offers that must not be sent a call now, shape (n_offers,). Those that are only silent
-        may, where nobody else sells their model.
+        may, where nobody else who may be sent one sells their model.
         """
         at_provider = ~self._by_provider.may_send(now_s)
         blocked: Bools = ~self._by_offer.may_send(now_s) | at_provider[self._offers.provider]
@@ -148,9 +148,8 @@ class Overlay:
         if not self._silent.any():
             return blocked
         model = self._offers.model
-        others = np.bincount(
-            model[~(blocked | self._silent)], minlength=len(self._offers.model_ids)
-        )
+        free = ~(blocked | self._silent | self.quota_blocked(now_s))
+        others = np.bincount(model[free], minlength=len(self._offers.model_ids))
         return blocked | (self._silent & (others[model] > 0))
 
     @property

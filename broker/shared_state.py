@@ -26,13 +26,17 @@ SWEPT_AT_ONCE: Final = 16
 
 
 class StateSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Where it is kept. `path` is relative to the data directory; `url` is Redis's."""
+    """Where it is kept. `path` is relative to the data directory; `url` is Redis's.
+
+    `timeout_s` is how long a request waits for it, on a busy machine for a while, before what
+    depends on it is refused.
+    """
 
     kind: Literal["sqlite", "redis"] = "sqlite"
     path: str = "state.sqlite"
     url: str = ""
     prefix: str = "mmb:"
-    timeout_s: Annotated[float, Meta(gt=0, le=10)] = 1.0
+    timeout_s: Annotated[float, Meta(gt=0, le=10)] = 5.0
     session_ttl_s: Annotated[float, Meta(gt=0, le=31_536_000)] = 86_400.0
     max_sessions: Annotated[int, Meta(ge=1)] = 1_000_000
 

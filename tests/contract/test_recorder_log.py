@@ -10,6 +10,7 @@ from contextlib import asynccontextmanager
 import pytest
 
 from analytics.errors import StoreRejected
+from analytics.migrate import migrate, migrations
 from analytics.recorder import RecorderSettings, Recording
 from analytics.restore import restore
 from analytics.store import Store
@@ -24,7 +25,7 @@ from feeds.pipeline import PipelineSettings
 from feeds.producer import LogProducer
 from feeds.topics import ATTEMPTS, DECISIONS, FEEDBACK, KEYS, QUOTES, Topic, key_of
 from tests.fakes import facts
-from tests.fakes.desk import migrated
+from tests.fakes.desk import migrated, settings_of
 from tests.fakes.log_rig import quick_groups
 from tests.fakes.rollups import assert_rollups_equal_raw
 
@@ -203,3 +204,17 @@ async def test_two_recorders_share_the_partitions(log: Tansu, store: Store) -> N
             await until(store, "attempts", 2_000)
     assert await count(store, "attempts") == 2_000
     await assert_rollups_equal_raw(store)
+
+
+async def test_a_recorder_that_starts_before_its_migrations_waits_for_them(
+    log: Tansu, chdb_server: ChdbServer
+) -> None:
+    async with await Store.open(settings_of(chdb_server, "tunready")) as store:
+        await publish(log, ATTEMPTS, [facts.attempt(i) for i in range(5)])
+        async with recording(log, store) as running:
+            await asyncio.sleep(1.0)
+            await migrate(store, migrations()[:4])
+            await asyncio.sleep(1.0)
+            assert not running.stats.pipelines
+            await migrate(store)
+            await until(store, "attempts", 5)

@@ -15,15 +15,12 @@ from bidding.request import Budget
 from bidding.units import NUSD_PER_USD
 from broker import budgets
 from broker.budgets import caps_of
-from broker.shared_state import StateSettings
 from feeds.clock import SystemClock
 from feeds.control_records import KeyPolicy
 from feeds.records import DecisionRecord
 from tests.fakes.gateway_rig import Rig, rig
 
 DEAR = ("gpt-4-turbo",)
-PATIENT = {"state": StateSettings(timeout_s=10.0)}
-"""A machine that is busy with other things answers all the same."""
 PROMPT = "Tell me about markets. " * 20
 
 
@@ -57,7 +54,6 @@ async def test_200_requests_at_once_on_two_workers_never_overspend_it(tmp_path: 
         models=DEAR,
         n_gateways=2,
         time_scale=0.05,
-        settings=PATIENT,
         clock=Noon(),
     ) as r:
         key = r.gateway.key()

@@ -13,15 +13,12 @@ from broker.auth import KeyRing, digest_of, new_key, rotated
 from broker.budgets import caps_of, until_next_s
 from broker.errors import NotAuthenticated
 from broker.revocation import POLL_S, follow_revocations
-from broker.shared_state import StateSettings
 from feeds.clock import SystemClock
 from feeds.control_records import KeyPolicy, KeyRecord
 from feeds.records import DecisionRecord
 from tests.fakes.gateway_rig import Rig, rig
 
 DEAR = ("gpt-4-turbo",)
-PATIENT = {"state": StateSettings(timeout_s=10.0)}
-"""A machine that is busy with other things answers all the same."""
 
 
 def spent_usd(r: Rig) -> float:
@@ -35,7 +32,6 @@ async def test_200_requests_at_once_on_two_workers_never_overspend_a_budget(
         tmp_path,
         providers=("openai", "azure"),
         models=DEAR,
-        settings=PATIENT,
         n_gateways=2,
         time_scale=0.05,
     ) as r:
@@ -68,7 +64,7 @@ def _caps(key: str) -> list[object]:
 
 
 async def test_a_limit_of_requests_is_exact_over_two_workers(tmp_path: Path) -> None:
-    async with rig(tmp_path, settings=PATIENT, n_gateways=2, time_scale=0.001) as r:
+    async with rig(tmp_path, n_gateways=2, time_scale=0.001) as r:
         key = r.gateway.key(limit_rpm=200)
         record = r.gateway.market.keys.record(key.split("_")[1])
         assert record is not None

@@ -49,9 +49,12 @@ async def test_a_tenants_canary_touches_nobody_else_and_is_ended_by_its_guard(
     market: Market,
 ) -> None:
     tried, other = await tenant_key(market, "tried"), await tenant_key(market, "untried")
+    before = (await admin(market, "GET")).body["version"]
+    # A good answer is worth nothing, so the cheapest are bought; in the canary, at any price.
+    cheap = {"if_version": before, "changes": {PATH: 0.0}, "why": "a test"}
+    assert (await admin(market, "PATCH", json=cheap)).status == 200
     now = (await admin(market, "GET")).body["version"]
     body = {
-        # A good answer at any price, and no doubt in anybody's favour: the dearest are bought.
         "changes": {PATH: 10.0, "choice.optimism_sd": 0.0},
         "why": "a test",
         "share": 0.5,
@@ -81,6 +84,8 @@ async def test_a_tenants_canary_touches_nobody_else_and_is_ended_by_its_guard(
         return await version_of(market, tried, await bought(market, tried)) == now
 
     await polled(back, "the tenant's requests bought as before")
+    undone = await admin(market, "POST", "/rollback", json={"to": before, "why": "a test"})
+    assert undone.status == 200
 
 
 def shell(market: Market, capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str]:

@@ -19,14 +19,18 @@ from tests.fakes.log_rig import APACHE_KAFKA, quick_groups
 
 #: Longest files first, so that no worker is left alone at the end with one that takes a minute.
 #: A file goes to a worker as a whole (`--dist loadfile`): its fixtures are set up once.
-LONGEST_FIRST = ("faults", "simulation", "e2e", "docs", "contract", "unit/analytics", "property")
+LONGEST_FIRST = ("faults", "simulation", "docs", "contract", "unit/analytics", "property", "")
+#: They run beside a whole market, which takes its part of the machine for as long as it is up.
+LAST = "e2e"
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Order by folder, each file's tests together and in their own order."""
 
     def rank(item: pytest.Item) -> int:
-        found = (i for i, f in enumerate(LONGEST_FIRST) if item.nodeid.startswith(f"tests/{f}/"))
+        if item.nodeid.startswith(f"tests/{LAST}/"):
+            return len(LONGEST_FIRST)
+        found = (i for i, f in enumerate(LONGEST_FIRST) if item.nodeid.startswith(f"tests/{f}"))
         return next(found, len(LONGEST_FIRST))
 
     items.sort(key=rank)

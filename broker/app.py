@@ -158,7 +158,9 @@ async def run_gateway(settings: Settings, worker: int = 0) -> None:
         reopener = Reopener(settings.probes, market, dispatcher, clock)
         stack.push_async_callback(reopener.close)
         reopener.start()
-        listening = asyncio.create_task(keep_listening(dispatcher.silence, market))
+        listening = asyncio.create_task(
+            keep_listening(dispatcher.silence, dispatcher.stalls, market)
+        )
         stack.callback(listening.cancel)
         spot = asyncio.create_task(state.spot.run())
         stack.push_async_callback(state.spot.close)

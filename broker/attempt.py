@@ -1,9 +1,6 @@
 """One call to one seller: opened, read until it shows something, then read on; recorded once.
 
-An attempt has four clocks, all inside the request's hard deadline: connecting (the client's),
-the first token, the gap between events, and the total. While nobody has seen any of the answer it
-is given up only for another seller: as long as nobody else may be asked, a late answer is better
-than none, and the first two clocks are put off. Only events restart the gap, never mere
+How long it is waited for, `broker.attempt_clocks` says. Only events restart the gap, never mere
 bytes: a seller that drips keep-alives, or one byte a second, is as silent as one that hangs.
 
 `start` holds events back until there is visible output (or, for an app that does not stream,
@@ -15,10 +12,10 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping
-from typing import Final
 
 from bidding.errors import BadRequest
 from bidding.outcome import FailureClass
+from broker.attempt_clocks import AttemptClocks
 from broker.attempt_record import attempt_record, billed
 from broker.handoff import readable
 from broker.meter import Meter
@@ -27,14 +24,10 @@ from broker.providers.base import Dialect, Reader, Seat, WireCall, malformed
 from broker.providers.failures import MAX_ERROR_BYTES, retry_after_s
 from broker.providers.secrets import masked
 from broker.tracing import CallTrace
-from broker.until import Until
 from broker.upstream import AttemptFailed, Reply, Upstream
 from broker.wire.neutral import Event, Failed, Started, Usage, is_visible
 from feeds.clock import Clock
 from feeds.records import AttemptRecord
-
-_SILENT_GAP: Final = 4
-"""A quarter of the gap after which it would be given up counts as silence."""
 
 
 class Attempt:
@@ -51,12 +44,7 @@ class Attempt:
         n_inflight: int,
         hedge: bool,
         stream: bool,
-        first_token_ms: float,
-        overdue_ms: float,
-        silent_ms: float,
-        gap_ms: float,
-        alone_ms: float,
-        alone_gap_ms: float,
+        clocks: AttemptClocks,
         upstream: Upstream,
         clock: Clock,
         may_reconnect: Callable[[], bool],
@@ -81,19 +69,9 @@ class Attempt:
         """Whether it is to be given up now for another; counts that as a retry if it is one."""
         self._on_end = on_end
         self._on_headers = on_headers
-        self._sent_ns = clock.monotonic_ns()
+        self.clocks = clocks
         self._started_at_us = clock.now_us()
-        self._overdue_ns = self._sent_ns + round(overdue_ms * 1e6)
-        self._silent_ns = self._sent_ns + round(silent_ms * 1e6)
-        self._first_ns = round(first_token_ms * 1e6)
-        self._gap_ns = round(gap_ms * 1e6)
-        self._put_off_ns = 0
-        self._alone_first_ns = round(alone_ms * 1e6)
-        self._alone_gap_ns = round(alone_gap_ms * 1e6)
-        self._unseen = True
-        self.progress_ns: int | None = None
-        """When it last said something."""
-        self.meter = Meter(order.request, self._sent_ns)
+        self.meter = Meter(order.request, clocks.sent_ns)
         self._reply: Reply | None = None
         self._reader: Reader | None = None
         self._held: list[Event] = []
@@ -144,7 +122,7 @@ class Attempt:
         last event, and an answer cut short never ends cleanly; one that ended well closes with
         what is billed, whether the seller said so or we counted.
         """
-        self._unseen = False
+        self.clocks.unseen = False
         if self._held:
             held, self._held = self._held, []
             return held
@@ -176,19 +154,12 @@ class Attempt:
     def is_overdue(self) -> bool:
         """Whether it has shown nothing and, unhedged, would have been given up by now."""
         silent = self.meter.first_ns is None
-        return silent and self._clock.monotonic_ns() >= self._overdue_ns
-
-    @property
-    def silent_from_ns(self) -> int:
-        """From when on it has said nothing for so long that this says something of the offer."""
-        if self.progress_ns is None:
-            return self._silent_ns
-        return self.progress_ns + self._gap_ns // _SILENT_GAP
+        return silent and self.clocks.overdue_in_ns <= 0
 
     @property
     def overdue_in_s(self) -> float:
         """Until it would be given up, were it not hedged."""
-        return max(self._overdue_ns - self._clock.monotonic_ns(), 0) * 1e-9
+        return max(self.clocks.overdue_in_ns, 0) * 1e-9
 
     def give_up(self, reason: str) -> Failed:
         """End it as one that showed nothing in time; whoever runs `start` cancels that."""
@@ -222,15 +193,15 @@ class Attempt:
             self._trace = self.order.trace.call(self.seat, self.n, hedge=self._hedge)
             self._trace.inject(call.headers)
         try:
-            async with self._limited():
+            async with self.clocks.limited():
                 self._reply = await self._sent(call)
         except TimeoutError:
-            self._fail(Failed(failure=self._limit()[1], reason="no headers"))
+            self._fail(Failed(failure=self.clocks.limit()[1], reason="no headers"))
             return
         except AttemptFailed as error:
             self._fail(Failed(failure=error.failure, reason=error.reason))
             return
-        took_s = (self._clock.monotonic_ns() - self._sent_ns) * 1e-9
+        took_s = (self._clock.monotonic_ns() - self.clocks.sent_ns) * 1e-9
         self._on_headers(self.seat.offer.id, self._reply.headers, took_s)
         if 200 <= self._reply.status < 300 and self._reply.status != 204:
             self._choose_reader(self._reply)
@@ -261,8 +232,8 @@ class Attempt:
     async def _refusal(self, reply: Reply) -> None:
         body = bytearray()
         wait = retry_after_s(reply.headers, self._clock.now_us() * 1e-6)
-        limit_ns, _ = self._limit()
-        limit_ns = min(limit_ns, self._clock.monotonic_ns() + self._gap_ns)
+        limit_ns, _ = self.clocks.limit()
+        limit_ns = min(limit_ns, self._clock.monotonic_ns() + self.clocks.gap_ns)
         try:
             async with asyncio.timeout(max(limit_ns - self._clock.monotonic_ns(), 0) * 1e-9):
                 while len(body) < MAX_ERROR_BYTES:
@@ -283,10 +254,10 @@ class Attempt:
             self._at_eof = True
             return []
         try:
-            async with self._limited():
+            async with self.clocks.limited():
                 piece = await reply.read()
         except TimeoutError:
-            return self._fail(Failed(failure=self._limit()[1], reason="silence"))
+            return self._fail(Failed(failure=self.clocks.limit()[1], reason="silence"))
         except AttemptFailed as error:
             return self._cut(reader, error)
         if piece:
@@ -311,42 +282,11 @@ class Attempt:
         now_ns = self._clock.monotonic_ns()
         self.meter.observe(events, now_ns)
         if not (len(events) == 1 and isinstance(events[0], Started)):
-            self.progress_ns, self._put_off_ns = now_ns, 0
+            self.clocks.progressed(now_ns)
         last = events[-1]
         if isinstance(last, Failed):
             events[-1:] = self._fail(last)
         return [e for e in events if type(e) is not Usage] if self._at_eof else events
-
-    def _limited(self) -> Until:
-        loop = asyncio.get_running_loop()
-
-        def at_s(limit_ns: int) -> float:
-            return loop.time() + max(limit_ns - self._clock.monotonic_ns(), 0) * 1e-9
-
-        def put_off() -> float | None:
-            waited_ns, alone_ns = self._gap_ns, self._alone_gap_ns
-            if self.progress_ns is None:
-                waited_ns, alone_ns = self._first_ns, self._alone_first_ns
-            left_ns = alone_ns - waited_ns - self._put_off_ns
-            past = self._limit()[0] >= self.order.deadline_ns
-            if past or left_ns <= 0 or not self._unseen or self.gives_way():
-                return None
-            self._put_off_ns += min(waited_ns, left_ns)
-            return at_s(self._limit()[0])
-
-        return Until(at_s(self._limit()[0]), put_off)
-
-    def _limit(self) -> tuple[int, FailureClass]:
-        """Until when to wait for the next thing, and what it is called if it does not come."""
-        hard = self.order.deadline_ns
-        if self.progress_ns is None:
-            late, limit = FailureClass.TIMEOUT_TTFT, self._sent_ns + self._first_ns
-        else:
-            late, limit = FailureClass.TIMEOUT_GAP, self.progress_ns + self._gap_ns
-        limit += self._put_off_ns
-        if hard < limit:
-            return hard, FailureClass.TIMEOUT_TOTAL if self.progress_ns else late
-        return limit, late
 
     def _fail(self, failed: Failed) -> list[Event]:
         if self.failed is None:
@@ -377,7 +317,7 @@ class Attempt:
             attempt_id=self._id,
             n=self.n,
             started_at_us=self._started_at_us,
-            total_ms=(end_ns - self._sent_ns) * 1e-6,
+            total_ms=(end_ns - self.clocks.sent_ns) * 1e-6,
             streaming=self._stream,
             n_inflight=self._n_inflight,
             http_status=0 if self._reply is None else self._reply.status,

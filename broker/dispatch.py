@@ -30,6 +30,7 @@ from bidding.fallback import Stop, StopReason, Try
 from bidding.outcome import CENSORED, FailureClass
 from bidding.waiting import Forecast
 from broker.attempt import Attempt
+from broker.attempt_clocks import AttemptClocks
 from broker.delivery import Delivery
 from broker.dispatch_settings import DispatchSettings
 from broker.errors import DeadlineExceeded, SellersFailed
@@ -40,6 +41,7 @@ from broker.providers.base import Seat
 from broker.providers.dialects import dialect_of
 from broker.sellers import Ended, Sellers
 from broker.silence import Silence
+from broker.stalls import Stalls
 from broker.upstream import Upstream
 from broker.wire.neutral import Event, Failed, collect
 from feeds.clock import Clock
@@ -96,6 +98,7 @@ class Dispatcher:
         self._on_headers = on_headers
         self._secure = secure
         self.silence = Silence(clock)
+        self.stalls = Stalls(clock)
         self.sellers = Sellers(forecasts, settings, clock, rng, self.silence)
 
     @property
@@ -209,6 +212,7 @@ class Dispatcher:
         def gives_way() -> bool:
             return self.sellers.gives_way(order, seats, ended, waiting, seat.offer.id)
 
+        clocks = AttemptClocks(waits, order.deadline_ns, self._clock, self.stalls, gives_way)
         attempt_id = f"{self._boot}-{next(self._numbers):x}"
         attempt = Attempt(
             order,
@@ -219,12 +223,7 @@ class Dispatcher:
             n_inflight=n_inflight,
             hedge=hedge,
             stream=stream,
-            first_token_ms=waits.first_token_ms,
-            overdue_ms=waits.overdue_ms,
-            silent_ms=waits.silent_ms,
-            gap_ms=waits.gap_ms,
-            alone_ms=waits.alone_ms,
-            alone_gap_ms=waits.alone_gap_ms,
+            clocks=clocks,
             upstream=self._upstream,
             clock=self._clock,
             may_reconnect=self.sellers.may_reconnect,
@@ -232,7 +231,7 @@ class Dispatcher:
             on_end=self._ended,
             on_headers=self._on_headers,
         )
-        self.silence.begun(attempt_id, attempt)
+        self.silence.begun(attempt_id, seat.offer.id, clocks)
         return attempt
 
     def _streams(self, order: Order, seat: Seat) -> bool:

@@ -7,7 +7,6 @@ believed of the sellers now.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
 
 from bidding.waiting import (
     first_token_timeout_ms,
@@ -17,25 +16,13 @@ from bidding.waiting import (
     silent_after_ms,
 )
 from broker.attempt import Attempt
+from broker.attempt_clocks import Waits
 from broker.order import Order
 from broker.providers.base import Seat
 from broker.sellers import Ended, Sellers
 
 _PATIENT = 4.0
 """How much longer an offer may keep us waiting when the runner-up is asked meanwhile."""
-
-
-class Waits(NamedTuple):
-    """An attempt's limits: the first token's, when it counts as overdue, when as silent, and the
-    gap's; and the first token's and the gap's where nobody else may be asked.
-    """
-
-    first_token_ms: float
-    overdue_ms: float
-    silent_ms: float
-    gap_ms: float
-    alone_ms: float
-    alone_gap_ms: float
 
 
 def waits_for(
@@ -69,7 +56,7 @@ def waits_for(
     if patient:
         wait_ms = min(wait_ms * _PATIENT, aim.hard_ms)
     gap_ms = sellers.settings.gap_ms
-    return Waits(
+    waits_ms = (
         wait_ms,
         overdue_ms,
         silent_after_ms(own if stream else None, overdue_ms, rules),
@@ -83,6 +70,7 @@ def waits_for(
         first_token_timeout_ms(own, None, aim, rules, alone=True) if stream else aim.hard_ms,
         gap_ms,
     )
+    return Waits(*(round(ms * 1e6) for ms in waits_ms))
 
 
 def hedge_ms(
@@ -115,7 +103,7 @@ def slowness(
             return False
         return is_too_slow(
             elapsed_ms=(now_ns - order.started_ns) * 1e-6,
-            writing_ms=(now_ns - meter.first_ns) * 1e-6,
+            writing_ms=(now_ns - meter.first_ns - attempt.clocks.stood_still_ns) * 1e-6,
             n_written=meter.n_events,
             aim=aim,
             runner_up=sellers.runner_ups_forecast(order, seats, place, ended),

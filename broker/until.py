@@ -27,11 +27,15 @@ class Until:
 
     def _due(self) -> None:
         loop = asyncio.get_running_loop()
-        later_s = self._put_off()
-        if later_s is None:
-            self._timeout.reschedule(loop.time())
-        else:
-            self._handle = loop.call_at(later_s, self._due)
+        later_s = None
+        try:
+            later_s = self._put_off()
+        finally:
+            # Whatever goes wrong in the question, the wait ends.
+            if later_s is None:
+                self._timeout.reschedule(loop.time())
+            else:
+                self._handle = loop.call_at(later_s, self._due)
 
     async def __aenter__(self) -> None:
         await self._timeout.__aenter__()

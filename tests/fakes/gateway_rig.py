@@ -270,7 +270,7 @@ async def _gateway(
     reopener = Reopener(settings.probes, market, dispatcher, clock)
     stack.push_async_callback(reopener.close)
     reopener.start()
-    listening = asyncio.create_task(keep_listening(dispatcher.silence, market))
+    listening = asyncio.create_task(keep_listening(dispatcher.silence, dispatcher.stalls, market))
     stack.callback(listening.cancel)
     keeping = asyncio.create_task(market.keep_fresh())
     stack.callback(keeping.cancel)

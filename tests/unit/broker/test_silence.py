@@ -2,15 +2,29 @@
 
 from __future__ import annotations
 
-from types import SimpleNamespace
-from typing import Any
+from typing import NamedTuple
 
 import pytest
 
+from broker.attempt_clocks import AttemptClocks, Waits
 from broker.silence import Silence
+from broker.stalls import Stalls
 from feeds.clock import ManualClock
 
 MS = 1_000_000
+WAITS = Waits(
+    first_token_ns=1_000 * MS,
+    overdue_ns=1_000 * MS,
+    silent_ns=100 * MS,
+    gap_ns=400 * MS,
+    alone_ns=1_000 * MS,
+    alone_gap_ns=400 * MS,
+)
+
+
+class Sent(NamedTuple):
+    id: str
+    clocks: AttemptClocks
 
 
 class Calls:
@@ -19,32 +33,27 @@ class Calls:
     def __init__(self) -> None:
         self.clock = ManualClock()
         self.silence = Silence(self.clock)
+        self.stalls = Stalls(self.clock)
         self._n = 0
 
-    def send(self, offer: str = "a") -> Any:
+    def send(self, offer: str = "a") -> Sent:
         self._n += 1
-        now_ns = self.clock.monotonic_ns()
-        call = SimpleNamespace(
-            id=f"c{self._n}",
-            seat=SimpleNamespace(offer=SimpleNamespace(id=offer)),
-            meter=SimpleNamespace(sent_ns=now_ns),
-            progress_ns=None,
-            silent_from_ns=now_ns + 100 * MS,
-        )
-        self.silence.begun(call.id, call)
-        return call
+        clocks = AttemptClocks(WAITS, 60_000 * MS, self.clock, self.stalls, lambda: True)
+        sent = Sent(f"c{self._n}", clocks)
+        self.silence.begun(sent.id, offer, clocks)
+        return sent
 
-    def hear(self, call: Any) -> None:
-        call.progress_ns = self.clock.monotonic_ns()
-        call.silent_from_ns = call.progress_ns + 100 * MS
+    def hear(self, call: Sent) -> None:
+        call.clocks.progressed(self.clock.monotonic_ns())
 
-    def end(self, call: Any, *, well: bool) -> None:
+    def end(self, call: Sent, *, well: bool) -> None:
         self.silence.ended(call.id, well=well)
 
     def after(self, ms: float) -> frozenset[str]:
         """Time passes, with a look every 20 ms."""
         for _ in range(round(ms / 20)):
             self.clock.advance(0.02)
+            self.stalls.look()
             self.silence.look()
         return self.silence.offers
 
@@ -106,8 +115,10 @@ def test_it_is_asked_again_after_a_second_whatever_is_out() -> None:
 def test_our_own_standing_still_is_nobodys_silence() -> None:
     calls = Calls()
     sent = [calls.send() for _ in range(5)]
+    calls.stalls.look()
     calls.clock.advance(2.0)
-    calls.silence.look()
+    # All were sent in time, and none counts as silent before it has been listened for.
+    assert calls.after(80) == frozenset()
     for call in sent:  # what had come is read now
         calls.hear(call)
     assert calls.after(60) == frozenset()

@@ -301,8 +301,8 @@ def _forget_periods(db: sqlite3.Connection, ended_us: int) -> None:
     over = db.execute(
         "SELECT period FROM budget_end WHERE ends_us < ? LIMIT ?", (ended_us, SWEPT_AT_ONCE)
     ).fetchall()
-    for table in ("budget", "budget_end"):
-        db.executemany(f"DELETE FROM {table} WHERE period = ?", over)  # noqa: S608
+    db.executemany("DELETE FROM budget WHERE period = ?", over)
+    db.executemany("DELETE FROM budget_end WHERE period = ?", over)
 
 
 def _settle(db: sqlite3.Connection, reservation: str, spent_nusd: int | None) -> None:

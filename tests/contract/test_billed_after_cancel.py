@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
+from typing import Any
 
 import aiohttp
 import pytest
@@ -34,9 +35,9 @@ def good() -> ScriptedSeller:
     return ScriptedSeller(streams(["4 ", "it is"], usage=TOLD))
 
 
-async def hung_up(m: Market, **more: object) -> AttemptRecord:
+async def hung_up(m: Market, **more: Any) -> AttemptRecord:
     """The record of a stream that its app left after the first words."""
-    order = m.order(True, output_tokens=EXPECTED, **more)  # type: ignore[arg-type]
+    order = m.order(True, output_tokens=EXPECTED, **more)
     async with await m.dispatcher.open(order) as delivery:
         async for _ in delivery:
             break

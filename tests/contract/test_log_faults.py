@@ -156,7 +156,7 @@ async def test_a_log_that_goes_while_all_is_read_loses_nothing(tmp_path: Path) -
                 for i in range((round_ - 1) * 500, round_ * 500):
                     spool.put(FEEDBACK, feedback(i))
                 assert await spool.flush(20)
-                await running.until(lambda n=round_ * 500: len(step.numbers) == n)  # type: ignore[misc]
+                await running.until(lambda n=round_ * 500: len(step.numbers) == n)
                 await log.restart()
             assert sorted(step.numbers) == list(range(1_500))
             assert len({b.log for b in step.batches}) == 3
@@ -220,10 +220,10 @@ async def test_a_line_that_is_cut_after_the_log_took_the_records(tmp_path: Path)
         async with spool_to(settings, tmp_path) as spool:
             async with traffic(spool):
                 for round_ in range(1, 6):
-                    await until(lambda n=round_ * 800: spool.stats.n_put > n)  # type: ignore[misc]
+                    await until(lambda n=round_ * 800: spool.stats.n_put > n)
                     dropped = line.n_answers_dropped
                     line.drop_answers = True
-                    await until(lambda n=dropped: line.n_answers_dropped > n)  # type: ignore[misc]
+                    await until(lambda n=dropped: line.n_answers_dropped > n)
                     line.drop_answers = False
             assert await spool.flush(30)
             n = spool.stats.n_put
@@ -238,7 +238,7 @@ async def test_readers_ride_out_a_line_that_is_cut_again_and_again() -> None:
         LogProducer(settings) as producer,
     ):
         step, versions = Memory(), []
-        follower = Follower(settings, [PARAMS], lambda _k, r, _p: versions.append(r.version))  # type: ignore[union-attr]
+        follower = Follower(settings, [PARAMS], lambda _k, r, _p: versions.append(r.version))
         following = asyncio.create_task(follower.run())
         async with Running(settings, FEEDBACK, step, settings=QUICK, group="g") as running:
             for i in range(0, 600, 100):
@@ -249,7 +249,7 @@ async def test_readers_ride_out_a_line_that_is_cut_again_and_again() -> None:
                         await producer.publish(FEEDBACK, records)
                         await producer.publish(PARAMS, [params(i)])
                         delivered = True
-                await running.until(lambda n=i: len(step.numbers) >= n + 100)  # type: ignore[misc]
+                await running.until(lambda n=i: len(step.numbers) >= n + 100)
                 line.cut()
             await until(lambda: versions and versions[-1] == 500)
         following.cancel()

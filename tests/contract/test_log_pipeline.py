@@ -73,7 +73,7 @@ async def test_a_group_goes_on_where_it_committed(
         step = Memory()
         async with Running(log_settings, topic, step, group=group, settings=QUICK) as running:
             expected = 1_000 if round_ == 0 else 10
-            await running.until(lambda s=step, n=expected: len(s.numbers) >= n)  # type: ignore[misc]
+            await running.until(lambda s=step, n=expected: len(s.numbers) >= n)
         assert len(step.numbers) == expected
         await producer.publish(topic, [feedback(i) for i in range(10)])
 
@@ -346,5 +346,5 @@ async def test_no_tasks_are_left_behind(
     for group in (None, topic.name):
         step = Memory()
         async with Running(log_settings, topic, step, group=group, settings=QUICK) as running:
-            await running.until(lambda s=step: s.numbers)  # type: ignore[misc]
+            await running.until(lambda s=step: s.numbers)
     await until(lambda: len(asyncio.all_tasks()) <= before)

@@ -229,7 +229,7 @@ async def test_embeddings(buyer: Buyer, offer: str) -> None:
     several = wanted(*texts) if buyer.can(offer, wanted(*texts)) else wanted(texts[0])
     answer = await buyer.buy(offer, several)
     assert isinstance(answer, Answer), answer
-    assert [v.index for v in answer.vectors] == list(range(len(several.embedding.inputs)))  # type: ignore[union-attr]
+    assert [v.index for v in answer.vectors] == list(range(len(several.embedding.inputs)))
     assert sum(x * x for x in answer.vectors[0].values) == pytest.approx(1.0, abs=1e-3)
     if buyer.can(offer, wanted("x", n=64)):
         short = await buyer.buy(offer, wanted("x", n=64))

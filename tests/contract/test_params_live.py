@@ -121,7 +121,7 @@ async def test_the_margin_acts_on_prices_and_the_circuit_on_gateways(kafka: Kafk
         other = Estimation(EstimateSettings(id="two", group="another"), kafka, CLOCK, made)
         folded_under: list[int] = []
         fold = other._fold
-        other._fold = lambda *a: (folded_under.append(other.params.version), fold(*a))[1]  # type: ignore[method-assign]
+        other._fold = lambda *a: (folded_under.append(other.params.version), fold(*a))[1]
         tasks.append(asyncio.create_task(other.run()))
         await until(lambda: bool(folded_under))
         assert set(folded_under) == {1}

@@ -26,7 +26,7 @@ def cache() -> FeatureCache:
 
 
 def said(*turns: tuple[str, str]) -> NeutralRequest:
-    messages = tuple(Message(role, (Text(text),)) for role, text in turns)  # type: ignore[arg-type]
+    messages = tuple(Message(role, (Text(text),)) for role, text in turns)
     return NeutralRequest(model="market", messages=messages)
 
 

@@ -99,7 +99,7 @@ def test_errors_of_the_client_are_known() -> None:
     assert failure_of(None) is FailureClass.OK
     assert failure_of(asyncio.CancelledError()) is FailureClass.CANCELLED
     assert failure_of(ValueError()) is FailureClass.SERVER_ERROR
-    timeout = openai.APITimeoutError(request=None)  # type: ignore[arg-type]
+    timeout = openai.APITimeoutError(request=None)
     assert failure_of(timeout) is FailureClass.TIMEOUT_TOTAL
 
 

@@ -30,7 +30,7 @@ def test_make_targets_exist(target: str) -> None:
 @pytest.mark.parametrize("line", sorted(set(re.findall(r"`broker ([^`]+)`", README))))
 def test_commands_and_their_options_exist(line: str) -> None:
     words = line.split()
-    commands = typer.main.get_command(app).commands  # type: ignore[attr-defined]
+    commands = typer.main.get_command(app).commands
     command = commands[words[0]]
     known = {option for parameter in command.params for option in parameter.opts}
     passed_on = command.context_settings.get("ignore_unknown_options", False)

@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 import nbformat
-import pandas as pd  # type: ignore[import-untyped]
+import pandas as pd
 import polars as pl
 import pytest
 from rich.console import Console
@@ -99,7 +99,7 @@ async def test_the_notebook_runs(market: Market, monkeypatch: pytest.MonkeyPatch
     def run() -> None:
         for source in cells:
             exec(compile(source, NOTEBOOK.name, "exec"), names)
-        names.pop("ch").close()  # type: ignore[attr-defined]
+        names.pop("ch").close()
 
     await asyncio.to_thread(run)
     spend = names["spend"]

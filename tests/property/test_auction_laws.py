@@ -127,7 +127,7 @@ def test_the_order_of_offers_does_not_matter(
     catalogue: Catalogue, request: BidRequest, seed: int, random: object
 ) -> None:
     shuffled = {
-        name: sorted(getattr(catalogue, name), key=lambda _: random.random())  # type: ignore[attr-defined]
+        name: sorted(getattr(catalogue, name), key=lambda _: random.random())
         for name in ("offers", "models", "providers")
     }
     other = Catalogue(**shuffled)

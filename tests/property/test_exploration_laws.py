@@ -105,10 +105,7 @@ def test_what_exploration_adds_to_spend_is_bounded() -> None:
     view, request = _market(newcomers=3), _asked(quality=0.5)
     for version, share in enumerate((0.0, 0.02, 0.5), 4):
         params = BOLD.patched({"exploration": {"max_spend_share": share}}, version=version)
-        best = min(
-            decide(view, request, params, seed).winner.cost_nusd  # type: ignore[union-attr]
-            for seed in range(200)
-        )
+        best = min(decide(view, request, params, seed).winner.cost_nusd for seed in range(200))
         plain = decide(
             view,
             request,
@@ -118,7 +115,7 @@ def test_what_exploration_adds_to_spend_is_bounded() -> None:
         assert plain is not None
         assert best <= plain.cost_nusd
         mean = np.mean(
-            [decide(view, request, params, seed).winner.cost_nusd for seed in range(N_DRAWS)]  # type: ignore[union-attr]
+            [decide(view, request, params, seed).winner.cost_nusd for seed in range(N_DRAWS)]
         )
         assert mean <= plain.cost_nusd * (1.0 + share) * 1.01
 

@@ -17,7 +17,7 @@ STILL = Params().patched({"exploration": {"share": 0.0}}, version=1)
 def ask(**changes: object) -> BidRequest:
     sla = changes.pop("sla", Sla(quality=0.9))
     fields = {"tenant": "acme", "task": "math", "sla": sla, "input_tokens": 200, **changes}
-    return BidRequest(**fields)  # type: ignore[arg-type]
+    return BidRequest(**fields)
 
 
 def test_a_worthless_answer_is_bought_at_the_least_cost() -> None:

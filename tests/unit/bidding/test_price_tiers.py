@@ -50,7 +50,7 @@ def book(**prices: PriceList) -> MarketBook:
 
 
 def asked(input_tokens: int, **sla: float) -> BidRequest:
-    return BidRequest(tenant="t", task="math", sla=Sla(**sla), input_tokens=input_tokens)  # type: ignore[arg-type]
+    return BidRequest(tenant="t", task="math", sla=Sla(**sla), input_tokens=input_tokens)
 
 
 def test_a_long_prompt_is_bought_where_long_prompts_are_cheap() -> None:

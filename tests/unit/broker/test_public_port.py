@@ -39,7 +39,7 @@ async def slow(request: web.Request) -> web.Response:
 async def served(settings: PortSettings = FAST, **more: Any) -> AsyncIterator[PublicPort]:
     app = web.Application(client_max_size=1000, middlewares=[watch, answer_errors])
     held = Settings(gateway=GatewaySettings(max_body_bytes=1000, body_timeout_s=0.2))
-    app[STATE] = SimpleNamespace(settings=held, metrics=Metrics())  # type: ignore[misc]
+    app[STATE] = SimpleNamespace(settings=held, metrics=Metrics())
     port = app[PORT] = PublicPort(settings)
     app.router.add_post("/echo", echo)
     app.router.add_get("/slow", slow)

@@ -122,4 +122,4 @@ def test_no_message_is_lost_doubled_or_moved(
 
 def test_settings_refuse_an_unknown_key() -> None:
     with pytest.raises(TypeError):
-        BatchSettings(max_recrods=1)  # type: ignore[call-arg]
+        BatchSettings(max_recrods=1)

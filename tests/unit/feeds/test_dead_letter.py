@@ -15,7 +15,7 @@ P, Q = Partition("market.attempts", 0), Partition("market.attempts", 1)
 
 
 def letters(clock: ManualClock | None = None, **settings: float) -> DeadLetters:
-    return DeadLetters(DeadLetterSettings(**settings), clock or ManualClock(5))  # type: ignore[arg-type]
+    return DeadLetters(DeadLetterSettings(**settings), clock or ManualClock(5))
 
 
 def bad(to: DeadLetters, n: int, partition: Partition = P) -> None:

@@ -81,7 +81,7 @@ async def test_a_healthy_log_costs_no_disk_write(tmp_path: Path) -> None:
     await rig.spool.start()
     for i in range(20):
         rig.put(i)
-        await until(lambda n=i: len(rig.log.messages) == n + 1)  # type: ignore[misc]
+        await until(lambda n=i: len(rig.log.messages) == n + 1)
     assert rig.spool.stats.n_saved == 0
     await rig.spool.close()
 
@@ -187,7 +187,7 @@ async def test_what_cannot_be_encoded_does_not_stop_the_spool(tmp_path: Path) ->
     rig = Rig(tmp_path)
     await rig.spool.start()
     broken = feedback(1)
-    broken.task = 5  # type: ignore[assignment]
+    broken.task = 5
     surrogate = feedback(2, task="\ud800")
     rig.put(0)
     rig.spool.put(FEEDBACK, broken)

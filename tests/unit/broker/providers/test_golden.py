@@ -60,7 +60,7 @@ def seat_for(dialect: str, case: dict[str, Any]) -> Seat:
     provider = Provider(
         id=given.get("provider", "seller"),
         name="S",
-        wire=dialect,  # type: ignore[arg-type]
+        wire=dialect,
         base_url=given.get("base_url", "https://api.seller.test/v1"),
         jurisdiction="us",
     )

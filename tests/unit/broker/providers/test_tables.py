@@ -56,7 +56,7 @@ def catalogue(*sold: tuple[str, Wire, str]) -> Catalogue:
 
 
 def ask(**more: object) -> NeutralRequest:
-    return NeutralRequest(model="m", messages=(Message("user", (Text("Hi"),)),), **more)  # type: ignore[arg-type]
+    return NeutralRequest(model="m", messages=(Message("user", (Text("Hi"),)),), **more)
 
 
 def may_bid(sold: tuple[str, Wire, str], request: NeutralRequest) -> bool:

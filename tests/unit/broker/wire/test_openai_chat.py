@@ -126,7 +126,7 @@ def test_a_stream_without_usage_asked_for_has_none() -> None:
 
 def test_tool_calls_whole_and_streamed() -> None:
     make = client(CALLS).chat.completions.create
-    whole = make(model="market", messages=ASK, tools=[TOOL])  # type: ignore[list-item]
+    whole = make(model="market", messages=ASK, tools=[TOOL])
     calls = whole.choices[0].message.tool_calls
     assert calls is not None
     assert [(c.id, c.function.arguments) for c in calls if c.type == "function"] == [
@@ -137,7 +137,7 @@ def test_tool_calls_whole_and_streamed() -> None:
     with client(CALLS).chat.completions.stream(
         model="market",
         messages=ASK,
-        tools=[TOOL],  # type: ignore[list-item]
+        tools=[TOOL],
     ) as stream:
         for _ in stream:
             pass

@@ -263,7 +263,7 @@ def test_sealed_reasoning_comes_back_to_its_seller() -> None:
         Finish("stop"),
         USAGE,
     ]
-    reply = client(events).responses.create(**asked)  # type: ignore[call-overload]
+    reply = client(events).responses.create(**asked)
     back = neutral(input=[item.to_dict() for item in reply.output])
     assert back.messages[0].parts == (
         Thinking("Hm", "sig"),

@@ -79,7 +79,7 @@ def incident(**more: object) -> StatusRecord:
         "incident_id": "1",
         "feed": "p-status",
     }
-    return StatusRecord(**{**given, **more})  # type: ignore[arg-type]
+    return StatusRecord(**{**given, **more})
 
 
 def feed(good_at_us: int) -> FeedRecord:

@@ -28,11 +28,18 @@ class Child:
     ----------
     process : the spawned process
     output : file that receives its standard error (and output, unless that is a pipe)
+    held : closes that file
     """
 
-    def __init__(self, process: asyncio.subprocess.Process, output: IO[bytes]) -> None:
+    def __init__(
+        self,
+        process: asyncio.subprocess.Process,
+        output: IO[bytes],
+        held: contextlib.ExitStack,
+    ) -> None:
         self._process = process
         self._output = output
+        self._held = held
 
     @classmethod
     async def spawn(
@@ -44,18 +51,19 @@ class Child:
         pipes: bool = False,
     ) -> Child:
         """Start `argv` with exactly the variables in `env`; `pipes`: stdin and stdout are ours."""
-        output = tempfile.TemporaryFile()  # noqa: SIM115 - closed in `end`
         pipe = asyncio.subprocess.PIPE
-        process = await asyncio.create_subprocess_exec(
-            *argv,
-            env=dict(env),
-            cwd=cwd,
-            stdin=pipe if pipes else asyncio.subprocess.DEVNULL,
-            stdout=pipe if pipes else output,
-            stderr=output,
-            start_new_session=True,  # a Ctrl-C in our terminal is for us: we stop it in order
-        )
-        return cls(process, output)
+        with contextlib.ExitStack() as held:
+            output = held.enter_context(tempfile.TemporaryFile())
+            process = await asyncio.create_subprocess_exec(
+                *argv,
+                env=dict(env),
+                cwd=cwd,
+                stdin=pipe if pipes else asyncio.subprocess.DEVNULL,
+                stdout=pipe if pipes else output,
+                stderr=output,
+                start_new_session=True,  # a Ctrl-C in our terminal is for us: we stop it in order
+            )
+            return cls(process, output, held.pop_all())
 
     @property
     def pid(self) -> int:
@@ -111,7 +119,7 @@ class Child:
             self._process.stdin.close()
             with contextlib.suppress(ConnectionError):
                 await self._process.stdin.wait_closed()
-        self._output.close()
+        self._held.close()
         return code
 
 

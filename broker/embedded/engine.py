@@ -47,9 +47,10 @@ class Engine:
 
     def __init__(self, data_dir: Path) -> None:
         # chdb's package imports these for data frames, which cost 0.4 s and are not used here.
+        # None there means "not to be found", which the type of `sys.modules` does not tell.
+        loaded: dict[str, Any] = sys.modules
         for name in ("pandas", "pyarrow"):
-            # None there means "not to be found", which its type does not tell.
-            sys.modules.setdefault(name, None)  # type: ignore[arg-type]
+            loaded.setdefault(name, None)
         chdb = importlib.import_module("chdb._chdb")  # 0.3 s and 300 MB, needed here alone
         self._connect: Callable[[str], Any] = chdb.connect
         self._path = str(data_dir)

@@ -10,6 +10,19 @@ from typing import Final
 from analytics.migrate import qualified
 from analytics.store import Store
 
+#: What both rollups of an offer's attempts are held against, by the minute and by the hour.
+ATTEMPTS_BY: Final = """
+    SELECT {start}(at), offer, provider, model, source, count(),
+        sum(failure = 'ok'), sum(lesson = 'failure'), sum(lesson = 'capacity'),
+        sum(failure IN ('timeout_ttft', 'timeout_gap', 'timeout_total')), sum(hedge),
+        sum(n >= 2 AND hedge = 0),
+        sum(input_tokens), sum(output_tokens), sum(cached_tokens), sum(cost_nusd),
+        sum(ttft_ms IS NOT NULL), toInt64(sum(ifNull(round(ttft_ms * 1000), 0))),
+        sum(total_ms IS NOT NULL), toInt64(sum(ifNull(round(total_ms * 1000), 0))),
+        quantilesDD(0.01, 0.5, 0.9, 0.95, 0.99)(ttft_ms),
+        quantilesDD(0.01, 0.5, 0.9, 0.95, 0.99)(total_ms)
+    FROM market_raw.attempts GROUP BY 1, 2, 3, 4, 5 ORDER BY 1, 2, 3, 4, 5
+"""
 # Per rollup: the rollup's sums, and the same from raw rows; both ordered by the rollup's key.
 PAIRS: Final[dict[str, tuple[str, str]]] = {
     "offer_minutes": (
@@ -22,18 +35,7 @@ PAIRS: Final[dict[str, tuple[str, str]]] = {
             quantilesDDMerge(0.01, 0.5, 0.9, 0.95, 0.99)(total_sketch)
         FROM market_raw.offer_minutes GROUP BY 1, 2, 3, 4, 5 ORDER BY 1, 2, 3, 4, 5
         """,
-        """
-        SELECT toStartOfMinute(at), offer, provider, model, source, count(),
-            sum(failure = 'ok'), sum(lesson = 'failure'), sum(lesson = 'capacity'),
-            sum(failure IN ('timeout_ttft', 'timeout_gap', 'timeout_total')), sum(hedge),
-            sum(n >= 2 AND hedge = 0),
-            sum(input_tokens), sum(output_tokens), sum(cached_tokens), sum(cost_nusd),
-            sum(ttft_ms IS NOT NULL), toInt64(sum(ifNull(round(ttft_ms * 1000), 0))),
-            sum(total_ms IS NOT NULL), toInt64(sum(ifNull(round(total_ms * 1000), 0))),
-            quantilesDD(0.01, 0.5, 0.9, 0.95, 0.99)(ttft_ms),
-            quantilesDD(0.01, 0.5, 0.9, 0.95, 0.99)(total_ms)
-        FROM market_raw.attempts GROUP BY 1, 2, 3, 4, 5 ORDER BY 1, 2, 3, 4, 5
-        """,
+        ATTEMPTS_BY.format(start="toStartOfMinute"),
     ),
     "offer_hours_of_week": (
         """
@@ -116,18 +118,7 @@ PROJECTED: Final[dict[str, tuple[str, str]]] = {
             finalizeAggregation(ttft_sketch), finalizeAggregation(total_sketch)
         FROM market.offer_hours ORDER BY 1, 2, 3, 4, 5
         """,
-        """
-        SELECT toStartOfHour(at), offer, provider, model, source, count(),
-            sum(failure = 'ok'), sum(lesson = 'failure'), sum(lesson = 'capacity'),
-            sum(failure IN ('timeout_ttft', 'timeout_gap', 'timeout_total')), sum(hedge),
-            sum(n >= 2 AND hedge = 0),
-            sum(input_tokens), sum(output_tokens), sum(cached_tokens), sum(cost_nusd),
-            sum(ttft_ms IS NOT NULL), toInt64(sum(ifNull(round(ttft_ms * 1000), 0))),
-            sum(total_ms IS NOT NULL), toInt64(sum(ifNull(round(total_ms * 1000), 0))),
-            quantilesDD(0.01, 0.5, 0.9, 0.95, 0.99)(ttft_ms),
-            quantilesDD(0.01, 0.5, 0.9, 0.95, 0.99)(total_ms)
-        FROM market_raw.attempts GROUP BY 1, 2, 3, 4, 5 ORDER BY 1, 2, 3, 4, 5
-        """,
+        ATTEMPTS_BY.format(start="toStartOfHour"),
     ),
     "provider_minutes": (
         """

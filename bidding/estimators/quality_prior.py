@@ -3,7 +3,8 @@
 Cold start is a regression by hand. A published score counts as the log-odds itself, shrunk
 towards the market's mean; without one, the family's mean is taken; without a family, price: a
 tenfold price is worth about one and a half units of log-odds (fitted across zeroeval's 45
-priced models: slope 1.5 per decade, residual 0.8). What other tasks taught of the model
+priced models: slope 1.5 per decade, residual 0.8; believed is 0.6, `PRICE_SD`, which foretold
+labels as they came better, docs/decisions/0035). What other tasks taught of the model
 overrules all of it in proportion to how much they know: a model's standing on a task is its
 standing elsewhere plus a task-specific part.
 """

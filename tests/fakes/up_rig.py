@@ -131,8 +131,27 @@ async def market_up(
         yield market
 
 
-async def read_topic(bootstrap: str, topic: str) -> list[Record]:
-    """Everything on a topic now, with plain aiokafka; what cannot be decoded is left out."""
+class TopicReader:
+    """A topic from its beginning, a piece at a time, with plain aiokafka."""
+
+    def __init__(self, consumer: AIOKafkaConsumer) -> None:
+        self._consumer = consumer
+
+    async def more(self) -> list[Record]:
+        """What came since the last look, waited for 0.1 s; what cannot be decoded is left out."""
+        found: list[Record] = []
+        for messages in (await self._consumer.getmany(timeout_ms=100)).values():
+            for message in messages:
+                try:
+                    found.append(decode(message.value or b""))
+                except BadRecord:
+                    continue
+        return found
+
+
+@asynccontextmanager
+async def reading(bootstrap: str, topic: str) -> AsyncIterator[TopicReader]:
+    """A reader of `topic`, for one who waits for something that others write meanwhile."""
     consumer = AIOKafkaConsumer(bootstrap_servers=bootstrap, enable_auto_commit=False)
     await consumer.start()
     try:
@@ -141,19 +160,20 @@ async def read_topic(bootstrap: str, topic: str) -> list[Record]:
         partitions = [TopicPartition(topic, n) for n in sorted(numbers)]
         consumer.assign(partitions)
         await consumer.seek_to_beginning(*partitions)
-        found: list[Record] = []
-        n_empty = 0
-        while n_empty < 3:
-            polled_now = await consumer.getmany(timeout_ms=100)
-            n_empty = 0 if polled_now else n_empty + 1
-            for messages in polled_now.values():
-                for message in messages:
-                    try:
-                        found.append(decode(message.value or b""))
-                    except BadRecord:
-                        continue
-        return found
+        yield TopicReader(consumer)
     except KafkaError as error:
         raise AssertionError(f"{topic} cannot be read: {error}") from error
     finally:
         await consumer.stop()
+
+
+async def read_topic(bootstrap: str, topic: str) -> list[Record]:
+    """Everything on a topic that nobody writes to all the time: it is read until it is quiet."""
+    async with reading(bootstrap, topic) as reader:
+        found: list[Record] = []
+        n_empty = 0
+        while n_empty < 3:
+            more = await reader.more()
+            found += more
+            n_empty = 0 if more else n_empty + 1
+        return found

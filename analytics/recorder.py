@@ -73,6 +73,11 @@ class RecorderSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     dead_letters: DeadLetterSettings = field(default_factory=DeadLetterSettings)
     n_inserts: Annotated[int, Meta(ge=1)] = 4
 
+    @property
+    def groups(self) -> dict[str, tuple[Topic, ...]]:
+        """The consumer groups and what each reads; together they read every topic."""
+        return {f"{self.group}-facts": FACTS, f"{self.group}-changes": CHANGES}
+
 
 class RecorderStats(Struct):
     """What a recorder counts: its chains, and its two pipelines once they run."""
@@ -258,9 +263,12 @@ class Recording:
                 stats=self.stats.chains,
                 n_inserts=self._settings.n_inserts,
             )
+            settings = (self._settings.facts, self._settings.changes)
             self._pipelines = [
-                self._pipeline("facts", FACTS, self._settings.facts, recorder, bury),
-                self._pipeline("changes", CHANGES, self._settings.changes, recorder, bury),
+                self._pipeline(group, topics, gathering, recorder, bury)
+                for (group, topics), gathering in zip(
+                    self._settings.groups.items(), settings, strict=True
+                )
             ]
             if not self._stopping:
                 await self._run_all()
@@ -289,7 +297,7 @@ class Recording:
 
     def _pipeline(
         self,
-        name: str,
+        group: str,
         topics: Sequence[Topic],
         settings: PipelineSettings,
         recorder: Recorder,
@@ -301,11 +309,11 @@ class Recording:
             recorder,
             dead_letters=DeadLetters(self._settings.dead_letters, self._clock),
             bury=bury,
-            group=f"{self._settings.group}-{name}",
+            group=group,
             recoverable=(StoreUnavailable,),
             settings=settings,
         )
-        self.stats.pipelines[name] = pipeline.stats
+        self.stats.pipelines[group.rpartition("-")[2]] = pipeline.stats
         return pipeline
 
     async def _open_store(self) -> Store:

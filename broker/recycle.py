@@ -17,14 +17,15 @@ from datetime import UTC, datetime
 
 import msgspec
 
+from analytics.recorder import RecorderSettings
 from analytics.restore import restore
-from analytics.rows import table_of
 from analytics.store import Store, StoreSettings
 from bidding.errors import MarketError
 from broker.embedded.tansu import Tansu
 from feeds.consumer import LogConsumer
+from feeds.groups import done_by
 from feeds.hold import LogHold
-from feeds.kafka import KafkaSettings, ensure_topics
+from feeds.kafka import KafkaSettings, Partition, ensure_topics
 from feeds.topics import TOPICS
 
 logger = logging.getLogger(__name__)
@@ -33,10 +34,6 @@ _NEARLY = 2_000
 _NEARLY_S = 30.0
 _ALONE_S = 10.0
 _DRAIN_S = 15.0
-_STORED = """
-SELECT _partition, max(_offset) FROM {raw:Identifier}.{table:Identifier} WHERE _log = {log:String}
-GROUP BY _partition
-"""
 
 
 class NotDrained(MarketError):
@@ -54,38 +51,40 @@ async def recycle(log: Tansu, kafka: KafkaSettings, store: StoreSettings) -> Non
     # Who replaces the log is the one writer that must not be kept out.
     ours = msgspec.structs.replace(kafka, hold_file="")
     async with await Store.open(store) as history:
-        await _drained(ours, history, at_most=_NEARLY, within_s=_NEARLY_S)
+        await _drained(ours, at_most=_NEARLY, within_s=_NEARLY_S)
         async with AsyncExitStack() as stack:
             try:
                 await stack.enter_async_context(LogHold(kafka.hold_file).alone(_ALONE_S))
             except TimeoutError as error:
                 raise NotDrained(f"a delivery has not ended within {_ALONE_S:g} s") from error
-            await _drained(ours, history, at_most=0, within_s=_DRAIN_S)
+            await _drained(ours, at_most=0, within_s=_DRAIN_S)
             await log.restart()
             await ensure_topics(ours, TOPICS)
             restored = await restore(history, ours, today=today)
     logger.warning("log replaced; records restored: %s", restored)
 
 
-async def _drained(kafka: KafkaSettings, store: Store, *, at_most: int, within_s: float) -> None:
-    """Wait until all but `at_most` records on the log are stored: facts, and quotes read."""
+async def _drained(kafka: KafkaSettings, *, at_most: int, within_s: float) -> None:
+    """Wait until the recorder has dealt with all but `at_most` records on the log.
+
+    What it has committed says so, and not the rows in its tables: a deletion, a repeat or what went
+    to the dead letters leaves no row.
+    """
     deadline_s = time.monotonic() + within_s
     while True:
         async with LogConsumer(kafka, TOPICS) as consumer:
-            spans = await consumer.spans(consumer.assignment)
+            ends = {p: end for p, (_, end) in (await consumer.spans(consumer.assignment)).items()}
             log = consumer.log
-        behind = dict[str, int]()
-        for topic in TOPICS:
-            table = table_of(topic.name)
-            answer = await store.query(_STORED, {"table": table, "log": log})
-            stored = {int(partition): int(last) + 1 for partition, last in answer.rows}
-            for p, (_, end) in spans.items():
-                if p.topic == topic.name and stored.get(p.partition, 0) < end:
-                    behind[f"{topic.name}/{p.partition}"] = end - stored.get(p.partition, 0)
+        behind = dict[Partition, int]()
+        for group, topics in RecorderSettings().groups.items():
+            names = {topic.name for topic in topics}
+            done = await done_by(kafka, group, log, [p for p in ends if p.topic in names])
+            behind |= {p: ends[p] - n for p, n in done.items() if n < ends[p]}
         if sum(behind.values()) <= at_most:
             return
         if time.monotonic() > deadline_s:
-            raise NotDrained(f"not stored within {within_s:g} s: {', '.join(behind)}")
+            owed = ", ".join(f"{n} of {p.topic}/{p.partition}" for p, n in behind.items())
+            raise NotDrained(f"not stored within {within_s:g} s: {owed}")
         await asyncio.sleep(0.1)
 
 

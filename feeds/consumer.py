@@ -19,6 +19,7 @@ from typing import Any, Protocol, Self
 from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, TopicPartition
 
 from feeds.errors import LogChanged
+from feeds.groups import group_on
 from feeds.incarnation import LogWatch
 from feeds.kafka import KafkaSettings, Partition, ensure_topics, log_errors
 from feeds.topics import Topic
@@ -123,12 +124,7 @@ class LogConsumer:
             consumer.assign(self._all_partitions())
 
     def _group_of_this_log(self) -> str | None:
-        """On a volatile log a group ends with the log. Measured: a member of the old log joins the
-        new one before it notices, and would leave the old log's offsets there as committed.
-        """
-        if self._group is None or not self._settings.volatile:
-            return self._group
-        return f"{self._group}.{self.log}"
+        return None if self._group is None else group_on(self._settings, self._group, self.log)
 
     def _all_partitions(self) -> list[Any]:
         # aiokafka insists on its own class here, and takes any equal tuple elsewhere.

@@ -111,7 +111,14 @@ def feedback_of(line: OutcomeLine, flight: Flight, at_us: int) -> FeedbackRecord
         propensity=decision.propensity,
         # The same answer served again is no new draw: its score is kept, and teaches nothing.
         weight=0.0 if decision.cached_from else TRUST[line.source],
+        params_version=bought_under(decision, offer),
     )
+
+
+def bought_under(decision: DecisionRecord, offer: str) -> int:
+    """Version of the params that the answer of `offer` was bought and returned under, or -1."""
+    bought = offer == decision.delivered_offer and not (decision.only or decision.cached_from)
+    return decision.params_version if bought else -1
 
 
 def is_verdict(score: FeedbackRecord) -> bool:

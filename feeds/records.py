@@ -246,6 +246,8 @@ class DecisionRecord(Written, tag_field="kind", tag="decision/1", kw_only=True):
 class FeedbackRecord(Written, tag_field="kind", tag="feedback/1", kw_only=True):
     """A quality score of a decision, completed by the gateway so that learners join nothing
     (topic `market.feedback`, key task). `quality` is in 0..1; `propensity` is the decision's.
+    `params_version` is the one the answer was bought under, -1 where that is not known or the
+    answer was not bought and returned: decided only, from the cache, caught by a check.
     """
 
     feedback_id: str
@@ -263,6 +265,7 @@ class FeedbackRecord(Written, tag_field="kind", tag="feedback/1", kw_only=True):
     propensity: float | None = None
     labelled_share: float = 1.0
     weight: float = 1.0
+    params_version: Int64 = -1
 
 
 class PromptRecord(Written, tag_field="kind", tag="prompt/1", kw_only=True):

@@ -17,7 +17,7 @@ from bidding.units import NUSD_PER_USD
 from broker.delivery import Delivery
 from broker.dispatch import Dispatcher
 from broker.order import Order
-from broker.outcomes import TRUST, VERDICT_ID, model_of
+from broker.outcomes import TRUST, VERDICT_ID, bought_under, model_of
 from broker.verify.judge import PASSED, UNKNOWN, Judge, check_weight
 from broker.wire.neutral import Answer
 from feeds.clock import Clock
@@ -216,6 +216,7 @@ def scores_of(record: DecisionRecord, verify: Verify, at_us: int) -> list[Feedba
                 p_good=known.get(verdict.offer, record.p_good) if delivered else None,
                 propensity=record.propensity if verdict.offer == record.winner else None,
                 weight=weight,
+                params_version=bought_under(record, verdict.offer),
             )
         )
     return found

@@ -166,7 +166,7 @@ async def projections_built(store: Store) -> None:
             "SELECT table, name, count() FROM system.projection_parts"
             " WHERE active AND database = {raw:String} GROUP BY table, name ORDER BY table, name"
         )
-        if len(answer.rows) == 4 and all(n == parts[table] for table, _, n in answer.rows):
+        if len(answer.rows) == 6 and all(n == parts[table] for table, _, n in answer.rows):
             return
         assert time.monotonic() < deadline_s, answer.rows
         await asyncio.sleep(0.1)

@@ -196,6 +196,7 @@ def feedback(i: int) -> FeedbackRecord:
         features=[0.5, i / 3],
         p_good=None if i % 5 == 0 else 0.6 + i % 40 / 100,
         propensity=0.75,
+        params_version=-1 if i % 10 == 9 else 3,
     )
 
 

@@ -147,6 +147,41 @@ PROJECTED: Final[dict[str, tuple[str, str]]] = {
         FROM market_raw.decisions GROUP BY 1, 2, 3 ORDER BY 1, 2, 3
         """,
     ),
+    "params_delivery": (
+        """
+        SELECT since, params_version, arm, sla_class, set_apart, n, n_ok, cost_nusd,
+            cost_square_sum, n_deadline, n_on_time, n_ttft, n_ttft_kept, n_latency, n_latency_kept
+        FROM market.params_delivery ORDER BY 1, 2, 3, 4, 5
+        """,
+        """
+        SELECT toStartOfInterval(at, INTERVAL 10 MINUTE), params_version, arm, sla_class,
+            if(only, 'decided only', if(cached_from != '', 'cache',
+                if(winner != '' AND (failure = 'cancelled' OR failure = 'bad_request'),
+                    'given up', ''))) AS why,
+            sum(1), sum(failure = 'ok'), sum(cost_nusd),
+            sum(toInt256(cost_nusd) * toInt256(cost_nusd)),
+            sum(on_time IS NOT NULL), sum(ifNull(on_time, 0)),
+            sum(JSONType(sla, 'ttft_ms') IN ('Double', 'Int64', 'UInt64')),
+            sum(failure = 'ok'
+                AND ifNull(if(ttft_ms IS NULL, total_ms, ttft_ms)
+                    <= JSONExtract(sla, 'ttft_ms', 'Nullable(Float64)'), 0)),
+            sum(JSONType(sla, 'latency_ms') IN ('Double', 'Int64', 'UInt64')),
+            sum(failure = 'ok'
+                AND ifNull(total_ms <= JSONExtract(sla, 'latency_ms', 'Nullable(Float64)'), 0))
+        FROM market_raw.decisions GROUP BY 1, 2, 3, 4, 5 ORDER BY 1, 2, 3, 4, 5
+        """,
+    ),
+    "params_scores": (
+        """
+        SELECT since, params_version, sla_class, n, quality_sum_e6
+        FROM market.params_scores ORDER BY 1, 2, 3
+        """,
+        """
+        SELECT toStartOfInterval(at, INTERVAL 10 MINUTE), params_version, sla_class, sum(1),
+            sum(toInt64(round(quality * 1e6)))
+        FROM market_raw.feedback GROUP BY 1, 2, 3 ORDER BY 1, 2, 3
+        """,
+    ),
     "offer_score_hours": (
         """
         SELECT hour, offer, task, source, n, quality_sum_e6, n_p_good, p_good_sum_e6

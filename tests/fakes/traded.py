@@ -113,7 +113,7 @@ def others() -> dict[Topic, list[Record]]:
         SOURCES: [SourceRecord(source="acme", at_us=facts.T0_US, until_us=facts.T0_US + 1)],
         PARAMS: [
             ParamsRecord(
-                scope="", version=1, at_us=facts.T0_US, by="ops", why="because", params="{}"
+                scope="global", version=1, at_us=facts.T0_US, by="ops", why="because", params="{}"
             )
         ],
         VIEWS: [

@@ -122,6 +122,7 @@ ROUTES: Final[tuple[tuple[str, str, Scope | None, Handler], ...]] = (
     ("PATCH", "/admin/params", "ops", admin_params.patch_params),
     ("POST", "/admin/params/preview", "ops", admin_params.post_preview),
     ("GET", "/admin/params/history", "ops", admin_params.get_history),
+    ("GET", "/admin/params/{version}/followed", "ops", admin_params.get_followed),
     ("POST", "/admin/params/rollback", "ops", admin_params.post_rollback),
     ("GET", "/admin/sources", "ops", admin_sources.get_sources),
     ("POST", "/admin/sources/{source}/mute", "ops", admin_sources.post_mute),

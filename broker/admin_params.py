@@ -8,6 +8,7 @@ import msgspec
 from aiohttp import web
 from msgspec import Meta, Struct
 
+from bidding.errors import BadRequest
 from bidding.params import describe
 from bidding.params_change import flat, with_changes
 from broker.admin_call import (
@@ -98,6 +99,15 @@ async def get_history(request: web.Request) -> web.Response:
     """`GET /admin/params/history`: newest first."""
     caller_of(request)
     return json_response(await request.app[CONTROL].history())
+
+
+async def get_followed(request: web.Request) -> web.Response:
+    """`GET /admin/params/{version}/followed`: what followed it, in force and as a canary."""
+    caller_of(request)
+    text = request.match_info["version"]
+    if not (text.isascii() and text.isdigit() and len(text) < 19):
+        raise BadRequest(f"{text[:40]!r} is not a version", path="version")
+    return json_response(await request.app[CONTROL].followed(int(text)))
 
 
 async def post_rollback(request: web.Request) -> web.Response:

@@ -103,15 +103,50 @@ def rollback(
 
 @app.command()
 def history(key: KeyOption = "", config: ConfigOption = None, json: JsonOption = False) -> None:
-    """Who changed what, when and why, newest first."""
+    """Who changed what, when and why, and what followed, newest first; then canaries."""
     told = asked(config, key, json, "GET", "/admin/params/history")
     if json:
         print_one(told)
         return
     for version in told["versions"]:
         _show(version, False)
+        _show_followed(version["followed"])
+    for event in told["trials"]:
+        if event["trial"] == "canary":
+            words = f"canary {event['version']}, {event['event']} by {event['by']}: {event['why']}"
+            out.print(words, highlight=False, markup=False)
+            _show_followed(event["followed"])
     if not told["complete"]:
         _err.print("The store does not answer; earlier versions are not shown.")
+
+
+@app.command()
+def followed(
+    version: Annotated[int, typer.Argument(help="In force, or tried as a canary.")],
+    key: KeyOption = "",
+    config: ConfigOption = None,
+    json: JsonOption = False,
+) -> None:
+    """What followed a version: against the one before it, or against the requests outside it.
+
+    Before and after proves no cause; a canary is by lot. Within SLA classes, 95 % intervals.
+    """
+    told = asked(config, key, json, "GET", f"/admin/params/{version}/followed")
+    if json:
+        print_one(told)
+        return
+    for one in (told["in_force"], told["canary"]):
+        if one is None:
+            continue
+        columns = ("n before", "n", "before", "value", "difference", "low", "high", "told")
+        table = Table("measure", *columns)
+        for measure, m in one["measures"].items():
+            numbers = ("value_against", "value", "difference", "low", "high")
+            shown = ["" if m[name] is None else f"{m[name]:.4g}" for name in numbers]
+            table.add_row(measure, f"{m['n_against']:,}", f"{m['n']:,}", *shown, m["told"])
+        kind = f"version {version}, {one['kind']}, against version {one['against_version']}"
+        out.print(f"{kind}, {one['compared']}, {one['hours_a_side']:g} h a side", highlight=False)
+        out.print(table)
 
 
 def asked(
@@ -168,6 +203,11 @@ def _show(version: dict[str, Any], json: bool) -> None:
     out.print(f"version {version['version']} by {version['by']}: {version['why']}")
     for change in version["changes"] or []:
         out.print(f"  {change['path']}: {change['old']:g} -> {change['new']:g}", highlight=False)
+
+
+def _show_followed(followed: dict[str, Any] | None) -> None:
+    if followed is not None:
+        out.print(f"  followed by {followed['words']}", highlight=False, markup=False)
 
 
 def _is_under(path: str, wanted: str) -> bool:

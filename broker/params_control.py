@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from typing import Any, Final
 
 import msgspec
@@ -25,6 +26,7 @@ from bidding.quote import Position
 from bidding.trial import Trial, TrialKind
 from broker.auth import KeyRing
 from broker.errors import NotFound, NotReady, ParamsConflict, TrialConflict
+from broker.params_followed import IN_FORCE, Followed, FollowedReader
 from broker.params_history import (
     MOST_SHOWN,
     exactly,
@@ -66,6 +68,7 @@ class ParamsControl:
         self._store = store
         self._clock = clock
         self._log = ParamsLog(kafka, clock)
+        self._followed = FollowedReader(store, clock)
         self.keys = KeyRing()
         self.follower = Follower(kafka, [PARAMS, KEYS], self.on_record)
 
@@ -233,9 +236,10 @@ class ParamsControl:
 
     async def history(self, n: int = MOST_SHOWN) -> dict[str, Any]:
         """The newest versions and the newest words on trials, newest first: who, why, when, old
-        and new. `complete` is false where the store could not be asked.
+        and new, and what followed. `complete` is false where the store could not be asked.
         """
         found, events, complete = dict(self._log.versions), dict(self._log.events), True
+        followed: Followed = {}
         try:
             version = self.params.version
             found |= await stored_versions(self._store, GLOBAL_SCOPE, n + 1, version)
@@ -243,13 +247,33 @@ class ParamsControl:
         except StoreError as error:
             logger.warning("history of the params is what memory holds: %s", error)
             complete = False
+        with suppress(StoreError):  # said above, or there is nothing yet to look at
+            followed = await self._followed.every()
         numbers = sorted(found)
         shown = [
             shown_version(found[numbers[i]], _before(found, numbers, i, complete, n))
+            | {"followed": followed.get((IN_FORCE, numbers[i]))}
             for i in reversed(range(len(numbers)))
         ][:n]
         trials = [shown_event(events[r]) for r in sorted(events, reverse=True)[:n]]
+        for trial in trials:
+            trial["followed"] = followed.get((trial["trial"], trial["version"]))
         return {"versions": shown, "trials": trials, "complete": complete}
+
+    async def followed(self, version: int) -> dict[str, Any]:
+        """What followed a version: in force, as a canary, or both.
+
+        Raises
+        ------
+        NotFound
+            It was neither within the last 90 days.
+        StoreError
+        """
+        every = await self._followed.every()
+        told = {kind: every.get((kind, version)) for kind in (IN_FORCE, CANARY)}
+        if not any(told.values()):
+            raise NotFound(f"no version {version} was put in force or tried in the last 90 days")
+        return {"version": version, "in_force": told[IN_FORCE], "canary": told[CANARY]}
 
     async def _put(
         self, make: Make, event: Event, if_version: int | None, by: str, why: str

@@ -69,6 +69,18 @@ down goes on unwatched until its hours are over. `broker params history` and `GE
 /admin/params/history` tell who did what, when and why, and for a trial's end what it was based on;
 `broker params rollback N` puts any version's numbers in force again.
 
+## What followed
+
+`broker params history` says it in a line under every version and canary; `broker params followed
+N`, `GET /admin/params/N/followed` and `broker report params_followed version=N` in full: requests,
+spend, scores, deadlines kept, failures, each against what it replaced, as long on both sides (an
+hour to a day), SLA class by SLA class so that a change of mix is no effect, with the difference's
+95 % interval. **A version in force is told before and after: whatever else changed at that time is
+in it, and it proves no cause.** A canary is told against the requests outside it, drawn by lot
+(docs/decisions/0037).
+
+## What the guard sees
+
 The guard's evidence is what was seen: a lower quality margin does no harm while a class is given
 more than it was promised, and is let be for so long. `exploration.share` draws only among bids
 that keep the promises and cost little more, so 0.5 of it did no harm that could be seen on the

@@ -103,6 +103,8 @@ async def test_a_param_is_changed_and_rolled_back(market: Up, page: tuple[Page, 
     await expect(said).to_contain_text("is in force", timeout=20_000)
     await expect(shown.locator("#status")).to_contain_text("params", timeout=20_000)
     await expect(field).to_have_value("0.7")
+    followed = shown.locator("#params-history")
+    await expect(followed).to_contain_text("requests against", timeout=30_000)
     await shown.locator("#params-history button").last.click()
     await expect(field).to_have_value(before, timeout=20_000)
     await shown.locator("#params summary >> text=choice").click()

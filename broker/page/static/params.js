@@ -5,6 +5,8 @@ import { el, fill, number } from "/page/show.js";
 
 let admin = null;
 let shownVersion = null;
+let showHistory = null;
+let shownHistory = null;
 
 async function adminUrl() {
   if (admin === null) admin = (await (await fetch("/page/settings.json")).json()).admin_url;
@@ -18,11 +20,16 @@ export async function load(force = false) {
     [get("/admin/params", base), get("/admin/params/history", base), get("/admin/params/trials", base)]);
   // What is being typed is not thrown away by a refresh that brings nothing new.
   const shown = [now.version, trials.shadow?.version, trials.canary?.version].join();
-  if (!force && shown === shownVersion) return;
-  shownVersion = shown;
   const versions = history.versions.some((h) => h.version === 0) ? history.versions
     : [...history.versions, { version: 0, why: "the defaults" }];
-  show(base, now, versions, trials);
+  if (force || shown !== shownVersion) {
+    show(base, now, trials);
+    shownHistory = null;
+  }
+  shownVersion = shown;
+  const past = JSON.stringify([history.versions, history.trials]);
+  if (past !== shownHistory) showHistory(versions, history.trials);
+  shownHistory = past;
 }
 
 // What is tried beside the params in force, and the ways to end it.
@@ -37,7 +44,7 @@ function tried(kind, trial, end) {
     ...ends.map(([word, path]) => el("button", { type: "button", class: "plain", onclick: () => end(path, trial.version) }, word)));
 }
 
-function show(base, now, history, trials) {
+function show(base, now, trials) {
   const said = el("p", { role: "status", id: "params-said" });
   const why = el("input", { id: "why", type: "text", required: true, maxlength: 200, placeholder: "why", "aria-label": "why" });
   const act = async (job) => {
@@ -77,16 +84,32 @@ function show(base, now, history, trials) {
       el("span", { class: "hint" }, set, ` ${field.meaning} (${number(field.low)} to ${number(field.high)} ${field.unit}; default ${number(field.default)})`));
   })));
   const past = el("table", { id: "params-history" });
-  fill(past, [
-    ["version", (h) => String(h.version)],
-    ["who", (h) => h.by || "", "text"],
-    ["why", (h) => h.why || "", "text"],
-    ["", (h) => h.version === now.version ? "in force" : el("button", { type: "button", class: "plain", onclick: () =>
-      act(() => send("POST", "/admin/params/rollback", { to: h.version, why: why.value || "rolled back from the market page" }, base)) }, "roll back to")],
-  ], history.slice(0, 12));
+  const canaries = el("table", { id: "params-canaries" });
+  const followed = ["what followed", (h) => h.followed?.words || "", "text"];
+  showHistory = (versions, events) => {
+    fill(past, [
+      ["version", (h) => String(h.version)],
+      ["who", (h) => h.by || "", "text"],
+      ["why", (h) => h.why || "", "text"],
+      followed,
+      ["", (h) => h.version === now.version ? "in force" : el("button", { type: "button", class: "plain", onclick: () =>
+        act(() => send("POST", "/admin/params/rollback", { to: h.version, why: why.value || "rolled back from the market page" }, base)) }, "roll back to")],
+    ], versions.slice(0, 12));
+    // The newest word on each canary that was.
+    const last = new Map();
+    for (const e of events) if (e.trial === "canary" && !last.has(e.version)) last.set(e.version, e);
+    fill(canaries, [
+      ["canary", (e) => String(e.version)],
+      ["", (e) => e.event === "canary" ? "runs" : e.event, "text"],
+      ["why", (e) => e.why, "text"],
+      followed,
+    ], [...last.values()].slice(0, 6), "none");
+  };
   document.querySelector("#params-body").replaceChildren(
     el("p", { class: "controls" }, el("b", {}, `version ${now.version}`), why), tried("shadow", trials.shadow, end),
-    tried("canary", trials.canary, end), said, told, ...rows, el("h3", {}, "History"), el("div", { class: "wide" }, past));
+    tried("canary", trials.canary, end), said, told, ...rows, el("h3", {}, "History"),
+    el("p", { class: "hint" }, "What followed a version is before and after, SLA class by SLA class, with 95 % intervals: whatever else changed then is in it. A canary is told against the requests outside it, by lot."),
+    el("div", { class: "wide" }, past), el("h3", {}, "Canaries"), el("div", { class: "wide" }, canaries));
 }
 
 function grouped(fields) {

@@ -92,6 +92,28 @@ async def test_tokens_are_limited_by_what_was_used(tmp_path: Path) -> None:
         assert 3_000 - 200 <= used <= 3_000
 
 
+async def test_a_limit_of_tokens_is_kept_within_a_hundredth_over_two_workers(
+    tmp_path: Path,
+) -> None:
+    limit = 30_000
+    async with rig(tmp_path, n_gateways=2, time_scale=0.001) as r:
+        key = r.gateway.key(limit_tpm=limit)
+        record = r.gateway.market.keys.record(key.split("_")[1])
+        assert record is not None
+        r.gateways[1].market.keys.apply(record)
+        statuses = {200}
+        while 200 in statuses:
+            asked = (r.ask(key, gateway=r.gateways[i % 2], max_tokens=60) for i in range(100))
+            replies = await asyncio.gather(*asked)
+            statuses = {x.status for x in replies}
+            assert statuses <= {200, 429}
+            for gateway in r.gateways:  # what was taken beyond what was used is given back
+                await gateway.state.tenancy.close()
+        decisions = [d for g in r.gateways for d in await g.written(DecisionRecord)]
+    used = sum(d.input_tokens_billed + d.output_tokens for d in decisions)
+    assert 0.99 * limit <= used <= 1.01 * limit
+
+
 async def test_one_tenants_flood_is_its_own_trouble(tmp_path: Path) -> None:
     async with rig(tmp_path, time_scale=0.001) as r:
         loud, quiet = r.gateway.key("loud", limit_rpm=5), r.gateway.key("quiet", limit_rpm=50)

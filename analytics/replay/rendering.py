@@ -30,8 +30,7 @@ judged; the mix's gap surely above 0 (its interval ends there); half of MMLU's g
 calls; after 500 requests on a new set, quality at the mixture and ECE of 0.05 (0.085 and 0.050);
 good and on time close to the best fixed offer (gsm was promised 0.9, and that is what it aims at,
 95 % of it on time; docs/decisions/0038 says what was tried); latency promises made a day ahead.
-*Beside others* and *Good and on time* are of before beliefs were born otherwise
-(docs/decisions/0035).
+*Beside others* is of before beliefs were born otherwise (docs/decisions/0035).
 """
 
 

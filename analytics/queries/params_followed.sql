@@ -59,11 +59,24 @@ WITH
         FROM tried
         WHERE {version:UInt64} IN (0, version) AND at_s >= toUnixTimestamp({since:DateTime})
     ),
+    -- As a value, so that it is made once however often it is looked at.
+    (
+        SELECT groupArray((version, kind, event, at_s, against, arm, from_s, against_to_s, to_s))
+        FROM changes
+    ) AS known_changes,
+    asked AS
+    (
+        SELECT c.1 AS version, c.2 AS kind, c.3 AS event, c.4 AS at_s, c.5 AS against, c.6 AS arm,
+            c.7 AS from_s, c.8 AS against_to_s, c.9 AS to_s
+        FROM (SELECT arrayJoin(known_changes) AS c)
+    ),
+    (SELECT min(intDiv(from_s, 600) * 600) FROM asked) AS first_s,
+    (SELECT arrayConcat(groupArray(version), groupArray(against)) FROM asked) AS looked_at,
     sides AS
     (
         SELECT version, kind, to_s, side.1 AS ours, side.2 AS bought_under, side.3 AS bought_arm,
             intDiv(side.4, 600) * 600 AS least_s, side.5 AS last_s
-        FROM changes
+        FROM asked
         ARRAY JOIN [
             (false, against, '', from_s, against_to_s),
             (true, version, arm, if(kind = 'canary', from_s, at_s), to_s)] AS side
@@ -82,8 +95,8 @@ WITH
         FROM
         (
             SELECT * FROM market.params_delivery AS p
-            WHERE p.set_apart = '' AND p.params_version IN (SELECT bought_under FROM sides)
-                AND p.since >= toDateTime((SELECT min(least_s) FROM sides), 'UTC')
+            WHERE p.set_apart = '' AND has(looked_at, p.params_version)
+                AND p.since >= toDateTime(first_s, 'UTC')
         ) AS d
         INNER JOIN sides AS s ON s.bought_under = d.params_version AND s.bought_arm = d.arm
         WHERE toInt64(toUnixTimestamp(d.since)) >= s.least_s
@@ -99,8 +112,8 @@ WITH
         FROM
         (
             SELECT * FROM market.params_scores AS p
-            WHERE p.params_version IN (SELECT bought_under FROM sides)
-                AND p.since >= toDateTime((SELECT min(least_s) FROM sides), 'UTC')
+            WHERE has(looked_at, p.params_version)
+                AND p.since >= toDateTime(first_s, 'UTC')
         ) AS f
         INNER JOIN sides AS s ON s.bought_under = f.params_version
             AND s.bought_arm = extract(f.sla_class, '~(v[0-9]+)$')
@@ -135,35 +148,51 @@ WITH
         FROM told
         GROUP BY version, kind, measure, class
     ),
-    weighed AS
+    summed AS
     (
         SELECT
             version, kind, measure,
-            sum(n0) AS n_against, sum(n1) AS n,
-            sumIf(n0 + n1, w > 0) / nullIf(n_against + n, 0) AS compared_share,
+            sum(n0) AS n_against, sum(n1) AS n_ours,
+            sumIf(n0 + n1, w > 0) AS n_compared,
             nullIf(sum(w), 0) AS all_w,
-            sumIf(w * mean0, w > 0) / all_w AS p0, sumIf(w * mean1, w > 0) / all_w AS p1,
+            sumIf(w * mean0, w > 0) / all_w AS p0,
+            sumIf(w * mean1, w > 0) / all_w AS p1,
             all_w * all_w / sumIf(w * w / n0, w > 0) AS e0,
             all_w * all_w / sumIf(w * w / n1, w > 0) AS e1,
             sumIf(w * w * (var0 / n0 + var1 / n1), w > 0) / (all_w * all_w) AS var,
             sumIf(pow(w * w * var0 / n0, 2) / (n0 - 1) + pow(w * w * var1 / n1, 2) / (n1 - 1), w > 0)
-                / pow(all_w, 4) AS var_of_var,
-            greatest(2, if(var_of_var > 0, var * var / var_of_var, 1e9)) AS dof,
-            -- Student's quantile from the normal's (Cornish and Fisher; Abramowitz & Stegun 26.7.5).
+                / pow(all_w, 4) AS var_of_var
+        FROM paired
+        GROUP BY version, kind, measure
+    ),
+    -- Wilson's intervals, by middle and half; degrees of freedom by Welch and Satterthwaite.
+    spread AS
+    (
+        SELECT
+            *,
             1.959964 AS z,
-            z + (pow(z, 3) + z) / (4 * dof) + (5 * pow(z, 5) + 16 * pow(z, 3) + 3 * z) / (96 * dof * dof)
-                + (3 * pow(z, 7) + 19 * pow(z, 5) + 17 * pow(z, 3) - 15 * z) / (384 * pow(dof, 3)) AS t,
+            greatest(2, if(var_of_var > 0, var * var / var_of_var, 1e9)) AS dof,
             (p0 + z * z / (2 * e0)) / (1 + z * z / e0) AS middle0,
             (p1 + z * z / (2 * e1)) / (1 + z * z / e1) AS middle1,
             z / (1 + z * z / e0) * sqrt(p0 * (1 - p0) / e0 + z * z / (4 * e0 * e0)) AS half0,
-            z / (1 + z * z / e1) * sqrt(p1 * (1 - p1) / e1 + z * z / (4 * e1 * e1)) AS half1,
+            z / (1 + z * z / e1) * sqrt(p1 * (1 - p1) / e1 + z * z / (4 * e1 * e1)) AS half1
+        FROM summed
+    ),
+    weighed AS
+    (
+        SELECT
+            *,
             p1 - p0 AS d,
-            if(measure = 'spend_usd_per_1k', d - t * sqrt(var),
+            -- Student's quantile from the normal's (Cornish and Fisher; Abramowitz & Stegun 26.7.5).
+            sqrt(var) * (z + (pow(z, 3) + z) / (4 * dof)
+                + (5 * pow(z, 5) + 16 * pow(z, 3) + 3 * z) / (96 * dof * dof)
+                + (3 * pow(z, 7) + 19 * pow(z, 5) + 17 * pow(z, 3) - 15 * z) / (384 * pow(dof, 3)))
+                AS half,
+            if(measure = 'spend_usd_per_1k', d - half,
                 d - sqrt(pow(p1 - middle1 + half1, 2) + pow(middle0 + half0 - p0, 2))) AS least,
-            if(measure = 'spend_usd_per_1k', d + t * sqrt(var),
+            if(measure = 'spend_usd_per_1k', d + half,
                 d + sqrt(pow(middle1 + half1 - p1, 2) + pow(p0 - middle0 + half0, 2))) AS most
-        FROM paired
-        GROUP BY version, kind, measure
+        FROM spread
     )
 SELECT
     c.version AS version,
@@ -174,8 +203,8 @@ SELECT
     round(if(c.kind = 'canary', c.against_to_s - c.at_s, c.to_s - c.at_s) / 3600, 2) AS hours_a_side,
     c.measure AS measure,
     toUInt64(ifNull(w.n_against, 0)) AS n_against,
-    toUInt64(ifNull(w.n, 0)) AS n,
-    round(w.compared_share, 4) AS compared_share,
+    toUInt64(ifNull(w.n_ours, 0)) AS n,
+    round(w.n_compared / nullIf(w.n_against + w.n_ours, 0), 4) AS compared_share,
     round(w.p0, 6) AS value_against,
     round(w.p1, 6) AS value,
     round(w.d, 6) AS difference,
@@ -184,7 +213,7 @@ SELECT
     multiIf(low > 0, 'more', high < 0, 'less', low <= high, 'open', '') AS told
 FROM
 (
-    SELECT *, measure FROM changes
+    SELECT *, measure FROM asked
     ARRAY JOIN ['spend_usd_per_1k', 'quality', 'on_time_share', 'ttft_kept_share',
         'latency_kept_share', 'failed_share'] AS measure
 ) AS c

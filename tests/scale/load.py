@@ -5,7 +5,8 @@ hang, exactly as a chain of the recorder does; only the rows come from `numbers(
 JSON. What they hold is drawn with the spread that real ones have: ids of 128 random bits, times
 to the microsecond, durations on the grid that gateways write, offers bought by a power law.
 
-Decisions with all their bids are kept for the last two days, scores for eight; older ones are sent
+Params change every hour of the last two days. Decisions with all their bids are kept for the last
+two days, scores for eight; older ones are sent
 to the feeds alone, without what no rollup reads, so that the rollups are as full as after so many
 days.
 """
@@ -23,6 +24,7 @@ from analytics.store import Store
 DAYS: Final = 88
 N_OFFERS: Final = 131
 N_TENANTS: Final = 20
+N_VERSIONS: Final = 48
 _BLOCK: Final = 1_000_000
 _STREAMS: Final = 2
 _DECISIONS_PER_ATTEMPT: Final = 0.95
@@ -63,7 +65,9 @@ WITH
     ttft_ + exp(6.5 + 0.6 * z2) AS total_,
     concat('dec_', lower(hex(cityHash64(of_, 7))), lower(hex(cityHash64(of_, 8)))) AS decision_,
     toInt64(exp(6 + 0.8 * z2)) AS in_,
-    toInt64(exp(5 + 0.7 * z)) AS out_
+    toInt64(exp(5 + 0.7 * z)) AS out_,
+    greatest(1, intDiv(toInt64(toUnixTimestamp(at_)) - toInt64(toUnixTimestamp({until:DateTime})),
+        3600) + {n_versions:UInt32}) AS version_
 """
 # `nullIf`, because what stands under a null is stored too, and comes as 0 from the recorder.
 _OK_TTFT: Final = "nullIf(if(ok, round(ttft_ * 1024) / 1024, 0), 0)"
@@ -122,7 +126,7 @@ INSERT INTO {{raw:Identifier}}.{{into:Identifier}} (_log, _life, _partition, _of
         toFloat64(in_ * 140 * (1 + k)) + u2, 0.95 - 0.02 * k * u3, 0.99 - 0.01 * k * u4),
         range({{n_ranked:UInt32}})) AS bids
 SELECT {_PLACE}, decision_, at_, task_, tenant_, class_, '{{{{"quality":0.9}}}}', in_, 512,
-    {{features}}, u2 < 0.5, cityHash64(i, 9), 'priced', 3, intDiv(i, 3), offer_, bids, 8,
+    {{features}}, u2 < 0.5, cityHash64(i, 9), 'priced', version_, intDiv(i, 3), offer_, bids, 8,
     map('circuit_open', toInt64(u3 * 3), 'region', 5), in_ * 170., 0.8, true, 1e6, 2e5, bids[-1].1,
     bids[-1].3, bids[1].1, bids[1].3, 0.9, 0.95, offer_, model_, 0.7 + 0.3 * u3, 0.8 + 0.2 * u4,
     if(i % 19 = 0, 2, 1), if(ok, 'ok', 'server_error'), round(ttft_ * 1024) / 1024,
@@ -132,10 +136,12 @@ FROM numbers({{first:UInt64}}, {{count:UInt64}})
 _SCORES: Final = f"""
 INSERT INTO {{raw:Identifier}}.{{into:Identifier}} (_log, _life, _partition, _offset, _batch_first,
     _batch_last, _day, _stored_at, gateway, boot, seq, feedback_id, decision_id, at, task, tenant,
-    sla_class, offer, model, quality, source, features, p_good, propensity, labelled_share, weight)
+    sla_class, offer, model, quality, source, features, p_good, propensity, labelled_share, weight,
+    params_version)
 {_OF_SCORES}
 SELECT {_PLACE}, concat('f', lower(hex(cityHash64(i, 10)))), decision_, at_, task_, tenant_, class_,
-    offer_, model_, u3 < 0.9, 'verifier', {{features}}, 0.7 + 0.3 * u3, 0.8, 0.2, 1
+    offer_, model_, u3 < 0.9, 'verifier', {{features}}, 0.7 + 0.3 * u3, 0.8, 0.2, 1,
+    version_
 FROM numbers({{first:UInt64}}, {{count:UInt64}})
 """
 _VIEWS: Final = f"""
@@ -158,6 +164,16 @@ INSERT INTO {{raw:Identifier}}.status (_log, _life, _partition, _offset, _batch_
 {_OF_DECISIONS}
 SELECT {_ON_LOG}, provider_, concat('status', lower(hex(i))), at_, provider_, 'api', 'major',
     'investigating'
+FROM numbers({{first:UInt64}}, {{count:UInt64}})
+"""
+_CHANGES: Final = f"""
+INSERT INTO {{raw:Identifier}}.{{into:Identifier}} (_log, _life, _partition, _offset, _batch_first,
+    _batch_last, _day, _stored_at, _key, record, at, scope, version, by, why, params, revision,
+    event)
+WITH number AS i
+SELECT {_ON_LOG}, 'global', '', toDateTime64({{until:DateTime}}, 6, 'UTC')
+        - toIntervalHour({{n_versions:UInt32}} - 1 - i), 'global', i + 1, 'ops', 'a reason',
+    '{{{{}}}}', i + 1, 'set'
 FROM numbers({{first:UInt64}}, {{count:UInt64}})
 """
 _FEATURES: Final = "arrayMap(k -> round(u1 * k - u2, 4), range(32))"
@@ -208,6 +224,7 @@ class Load:
         n = quotes * DAYS
         await self._all("quotes", _QUOTES, n, range(n - quotes, n), send_on=False)
         await self._all("status", _INCIDENTS, 300, range(300), send_on=False)
+        await self._all("params", _CHANGES, N_VERSIONS, range(N_VERSIONS), send_on=False)
         newest = range(self._n - round(self._n / DAYS), self._n)
         await self._all("views", _VIEWS, self._n, newest, send_on=False)
 
@@ -238,6 +255,7 @@ class Load:
             "n_offers": N_OFFERS,
             "n_ranked": 1 if into.endswith("_feed") else _N_RANKED,
             "n_tenants": N_TENANTS,
+            "n_versions": N_VERSIONS,
             "log": "scale",
             "table": into,
             "feed": f"{into}_feed",

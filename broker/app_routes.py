@@ -13,7 +13,8 @@ from broker.asking import with_features
 from broker.auctions import auction_answer, auction_messages, auction_request, decode_auction
 from broker.autopsy import autopsy
 from broker.deciding import decision_id
-from broker.errors import NotFound, body_for
+from broker.error_answers import body_for
+from broker.errors import NotFound
 from broker.gateway_state import GatewayState
 from broker.http_call import LINE, STATE, body_of, caller_of, json_response
 from broker.recent import Flight

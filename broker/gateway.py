@@ -17,15 +17,8 @@ from aiohttp import web
 from bidding.errors import BadRequest, MarketError
 from broker import app_routes, page_routes, seller_routes
 from broker.auth import Scope
-from broker.errors import (
-    BodyTooLarge,
-    NotFound,
-    NotReady,
-    SellersFailed,
-    Shed,
-    answer_for,
-    body_for,
-)
+from broker.error_answers import answer_for, body_for
+from broker.errors import BodyTooLarge, NotFound, NotReady, SellersFailed, Shed
 from broker.gateway_state import GatewayState
 from broker.http_call import LINE, STATE, caller_of, json_response
 from broker.market_routes import market_body, models_body

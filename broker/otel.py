@@ -45,7 +45,7 @@ from prometheus_client import CollectorRegistry
 
 from bidding.errors import MarketError
 from bidding.outcome import FailureClass
-from broker.errors import answer_for
+from broker.error_answers import answer_for
 from broker.providers.base import Seat
 from broker.tracing import CallTrace, OtelSettings
 from broker.wire.neutral import NeutralRequest

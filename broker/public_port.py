@@ -21,7 +21,8 @@ from aiohttp import web
 from msgspec import Meta, Struct
 
 from bidding.errors import BadRequest
-from broker.errors import Shed, body_for
+from broker.error_answers import body_for
+from broker.errors import Shed
 
 _Seconds = Annotated[float, Meta(gt=0, le=3600)]
 _Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]

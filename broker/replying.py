@@ -14,7 +14,8 @@ from bidding.units import usd_from_nusd
 from broker.deciding import Flying
 from broker.delivery import Delivery
 from broker.dispatch import Dispatcher
-from broker.errors import SellersFailed, answer_for, body_for
+from broker.error_answers import answer_for, body_for
+from broker.errors import SellersFailed
 from broker.order import Order
 from broker.response_cache import HEADER as CACHE_HEADER
 from broker.resume import continuation, may_resume

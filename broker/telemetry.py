@@ -22,7 +22,8 @@ from bidding.errors import MarketError
 from bidding.market import Catalogue
 from bidding.outcome import FailureClass
 from broker.auth import Caller
-from broker.errors import Shed, body_for
+from broker.error_answers import body_for
+from broker.errors import Shed
 from broker.journal import Journal
 from broker.offer_names import OfferNames
 from broker.wire.json_guard import decode_strictly

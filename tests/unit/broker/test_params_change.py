@@ -12,7 +12,8 @@ from bidding.params_change import Difference, differences, flat, with_changes
 from broker.admin import ROUTES
 from broker.admin_exposure import check_exposure, is_loopback, page_origin
 from broker.config import AdminSettings, GatewaySettings, KeySettings, Settings
-from broker.errors import ParamsConflict, answer_for, body_for
+from broker.error_answers import answer_for, body_for
+from broker.errors import ParamsConflict
 
 
 def test_a_change_moves_what_it_names_and_nothing_else() -> None:

@@ -15,7 +15,8 @@ from bidding.found_tasks import UNNAMED_TASK, FoundTasks
 from bidding.request import CHECKED, BidRequest, Sla
 from broker.key_rules import restricted
 from broker.naming import meaning_of
-from broker.wire.neutral import NeutralRequest, needs
+from broker.wire.needs import needs
+from broker.wire.neutral import NeutralRequest
 from broker.wire.tokens import estimate_tokens
 from feeds.control_records import KeyPolicy
 

@@ -14,7 +14,8 @@ from broker.providers.base import Dialect, Seat
 from broker.providers.openai import OPENAI
 from broker.providers.openai_embeddings import OPENAI_EMBEDDINGS as SELLER_EMBEDDINGS
 from broker.wire.anthropic_messages import ANTHROPIC_MESSAGES
-from broker.wire.neutral import Answer, Choice, Usage, Vector, needs
+from broker.wire.needs import needs
+from broker.wire.neutral import Answer, Choice, Usage, Vector
 from broker.wire.openai_chat import OPENAI_CHAT
 from broker.wire.openai_embeddings import OPENAI_EMBEDDINGS
 from broker.wire.openai_responses import OPENAI_RESPONSES

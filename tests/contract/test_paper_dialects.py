@@ -24,6 +24,7 @@ from broker.providers.base import Seat
 from broker.providers.capable import completed
 from broker.providers.dialects import dialect_of
 from broker.upstream import Upstream
+from broker.wire.needs import needs
 from broker.wire.neutral import (
     Answer,
     Embedding,
@@ -38,7 +39,6 @@ from broker.wire.neutral import (
     ToolChoice,
     ToolResult,
     collect,
-    needs,
 )
 
 SELLERS = {

@@ -11,7 +11,7 @@ from bidding.market import Capability
 from broker.paper.market_data import load
 from broker.providers.capable import completed
 from broker.wire.anthropic_messages import ANTHROPIC_MESSAGES
-from broker.wire.neutral import needs
+from broker.wire.needs import needs
 from broker.wire.openai_chat import OPENAI_CHAT
 from broker.wire.openai_responses import OPENAI_RESPONSES
 

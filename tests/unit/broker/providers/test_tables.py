@@ -15,15 +15,8 @@ from broker.providers.capable import WIRE_LACKS, completed, missing_packages
 from broker.providers.dialects import DIALECTS, EMBEDDINGS
 from broker.providers.model_rules import adaptations, rules_of, table
 from broker.providers.quirks import known, quirks_of
-from broker.wire.neutral import (
-    Message,
-    NeutralRequest,
-    ResponseFormat,
-    Text,
-    Tool,
-    ToolChoice,
-    needs,
-)
+from broker.wire.needs import needs
+from broker.wire.neutral import Message, NeutralRequest, ResponseFormat, Text, Tool, ToolChoice
 
 WIRES = set(typing.get_args(Wire))
 PRICES = PriceList(input_nusd_per_mtok=1, output_nusd_per_mtok=1)

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from bidding.errors import BadRequest
 from bidding.market import Capability
 from broker.wire.anthropic_messages import ANTHROPIC_MESSAGES
+from broker.wire.needs import needs
 from broker.wire.neutral import (
     Event,
     Finish,
@@ -31,7 +32,6 @@ from broker.wire.neutral import (
     ToolResult,
     Usage,
     collect,
-    needs,
 )
 from broker.wire.surface import ErrorBody, ReplyMeta
 

@@ -17,6 +17,7 @@ from msgspec import Raw
 from bidding.errors import BadRequest
 from bidding.market import Capability
 from broker.wire.json_guard import json_depth
+from broker.wire.needs import needs
 from broker.wire.neutral import (
     Choice,
     Event,
@@ -34,7 +35,6 @@ from broker.wire.neutral import (
     ToolResult,
     Usage,
     collect,
-    needs,
 )
 from broker.wire.openai_chat import OPENAI_CHAT
 from broker.wire.surface import ErrorBody, ReplyMeta

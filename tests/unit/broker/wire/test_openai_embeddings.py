@@ -13,7 +13,8 @@ import pytest
 
 from bidding.errors import BadRequest
 from bidding.market import Capability
-from broker.wire.neutral import Answer, Embedding, NeutralRequest, Usage, Vector, needs
+from broker.wire.needs import needs
+from broker.wire.neutral import Answer, Embedding, NeutralRequest, Usage, Vector
 from broker.wire.openai_embeddings import OPENAI_EMBEDDINGS
 from broker.wire.surface import ReplyMeta
 from broker.wire.tokens import estimate_tokens

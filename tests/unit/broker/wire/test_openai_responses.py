@@ -13,6 +13,7 @@ import pytest
 
 from bidding.errors import BadRequest
 from bidding.market import Capability
+from broker.wire.needs import needs
 from broker.wire.neutral import (
     Event,
     Finish,
@@ -30,7 +31,6 @@ from broker.wire.neutral import (
     ToolResult,
     Usage,
     collect,
-    needs,
 )
 from broker.wire.openai_responses import OPENAI_RESPONSES
 from broker.wire.openai_responses_body import IGNORED, REFUSED, ResponsesRequest

@@ -172,7 +172,7 @@ INSERT INTO {{raw:Identifier}}.{{into:Identifier}} (_log, _life, _partition, _of
     event)
 WITH number AS i
 SELECT {_ON_LOG}, 'global', '', toDateTime64({{until:DateTime}}, 6, 'UTC')
-        - toIntervalHour({{n_versions:UInt32}} - 1 - i), 'global', i + 1, 'ops', 'a reason',
+        - toIntervalHour({{n_versions:UInt32}} - i), 'global', i + 1, 'ops', 'a reason',
     '{{{{}}}}', i + 1, 'set'
 FROM numbers({{first:UInt64}}, {{count:UInt64}})
 """

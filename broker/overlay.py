@@ -55,6 +55,9 @@ class Overlay:
         self.aside: Bools = np.zeros(len(offers), dtype=np.bool_)
         """Offers that are tried beside the requests while they are broken, shape (n_offers,)."""
         self._back_until_s: Floats = np.full(len(offers), -np.inf)
+        self._back_at_s: Floats = np.full(len(offers), -np.inf)
+        self._n_since_back: Floats = np.zeros(len(offers))
+        """Calls out that were sent since: others may hang for long after their seller is well."""
         self._returning_until_s = -math.inf
         self._silent: Bools = np.zeros(len(offers), dtype=np.bool_)
 
@@ -68,6 +71,7 @@ class Overlay:
         row = self._offers.row_of[offer]
         provider = int(self._offers.provider[row])
         self.n_inflight[row] += 1
+        self._n_since_back[row] += 1
         self._n_at_provider[provider] += 1
         self._by_offer.sent(row, now_s)
         self._by_provider.sent(provider, now_s)
@@ -101,6 +105,8 @@ class Overlay:
         provider = int(self._offers.provider[row])
         was_full = self._n_at_provider[provider] >= self._limit[provider]
         self.n_inflight[row] -= 1
+        if sent_at_s >= self._back_at_s[row]:
+            self._n_since_back[row] = max(self._n_since_back[row] - 1, 0)
         self._n_at_provider[provider] -= 1
         taught: Lesson = lesson(failure)
         before = (self._blocked_until(row), self._provider_blocked_until(provider))
@@ -126,6 +132,7 @@ class Overlay:
             if was:
                 circuit.put_on_probation()
         self._back_until_s[row] = self._returning_until_s = now_s + _RETURNS_S
+        self._back_at_s[row], self._n_since_back[row] = now_s, 0
 
     def silent_now(self, offers: frozenset[str]) -> list[str]:
         """Pass over those whose calls that are out are silent; the first that fails opens it.
@@ -183,7 +190,7 @@ class Overlay:
         waiting = self._by_offer.half_open(now_s) | self._by_provider.half_open(now_s)[of]
         mask: Bools = waiting & ~self.circuit_open(now_s)
         if now_s < self._returning_until_s:
-            back = (self._back_until_s > now_s) & (self.n_inflight == 0.0)
+            back = (self._back_until_s > now_s) & (self._n_since_back == 0.0)
             mask |= self.aside & back & ~self.circuit_open(now_s)
         return mask
 

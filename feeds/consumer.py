@@ -185,12 +185,14 @@ class LogConsumer:
         Raises
         ------
         LogUnavailable
-            Among others when the partitions have been given to someone else.
+            Among others when the partitions have been given to someone else, and when it took
+            longer than a session: where a topic is gone, the client itself would try for ever.
         """
         if not offsets:
             return
         with log_errors("committing"):
-            await self._open.commit({_native(p): offset for p, offset in offsets.items()})
+            async with asyncio.timeout(self._settings.session_timeout_ms / 1e3):
+                await self._open.commit({_native(p): offset for p, offset in offsets.items()})
 
     async def committed(self, partition: Partition) -> int | None:
         """The group's committed next offset, None if there is none."""

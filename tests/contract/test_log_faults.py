@@ -16,11 +16,13 @@ from pathlib import Path
 
 import psutil
 import pytest
+from aiokafka.admin import AIOKafkaAdminClient
 
 from broker.embedded.child import free_port
 from broker.embedded.tansu import Tansu, _binary
 from feeds.batch import BatchSettings
 from feeds.compacted import Follower
+from feeds.consumer import LogConsumer
 from feeds.errors import LogUnavailable
 from feeds.incarnation import incarnation
 from feeds.kafka import KafkaSettings
@@ -160,6 +162,22 @@ async def test_a_log_that_goes_while_all_is_read_loses_nothing(tmp_path: Path) -
                 await log.restart()
             assert sorted(step.numbers) == list(range(1_500))
             assert len({b.log for b in step.batches}) == 3
+
+
+async def test_a_commit_to_a_topic_that_is_gone_ends() -> None:
+    """As after a log was replaced and before anybody has made its topics anew."""
+    async with Tansu() as log:
+        settings = quick_groups(log.bootstrap)
+        consumer = LogConsumer(settings, [FEEDBACK], group="g")
+        admin = AIOKafkaAdminClient(**settings.client_options())
+        async with consumer:
+            await until(lambda: consumer.assignment)
+            await admin.start()
+            await admin.delete_topics([FEEDBACK.name])
+            with pytest.raises(LogUnavailable, match="committing"):
+                async with asyncio.timeout(10 * settings.session_timeout_ms / 1e3):
+                    await consumer.commit(dict.fromkeys(consumer.assignment, 1))
+            await admin.close()
 
 
 async def test_a_frozen_log(tmp_path: Path) -> None:

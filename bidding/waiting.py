@@ -23,6 +23,7 @@ from bidding.quote import Quote
 _NORMAL = NormalDist()
 _SQRT2 = math.sqrt(2.0)
 _GAP_TOKENS = 200.0
+_KNOWN_PACE_TOKENS = 16.0
 _DOUBTED_TARGETS = 0.5
 _DOUBTED_MEDIANS = 3.0
 Probability = Annotated[float, Meta(gt=0.0, lt=1.0)]
@@ -244,6 +245,7 @@ def is_too_slow(
     writing_ms: float,
     n_written: int,
     aim: Aim,
+    own: Forecast | None,
     runner_up: Forecast | None,
     rules: WaitRules,
 ) -> bool:
@@ -254,12 +256,19 @@ def is_too_slow(
     elapsed_ms : float
         Since the request began; `aim` is as of that moment.
     writing_ms, n_written : float, int
-        Time since the first token, and tokens since then.
+        Time since the first token, and tokens (not events: many sellers send several in one)
+        since then.
+    own : Forecast or None
+        Of the offer that writes. Its pace counts as so many tokens already seen: the first
+        few come in bursts and say little.
     """
     if aim.latency_ms is None or runner_up is None or n_written < 4 or writing_ms < 50.0:
         return False
     left = aim.latency_ms - elapsed_ms
-    to_come = max(aim.n_tokens - n_written, 0.0) * writing_ms / n_written
+    known = 0.0 if own is None else _KNOWN_PACE_TOKENS
+    known_ms = 0.0 if own is None else own.writing_ms(known)
+    pace_ms = (writing_ms + known_ms) / (n_written + known)
+    to_come = max(aim.n_tokens - n_written, 0.0) * pace_ms
     if to_come <= max(left, 0.0) * 1.25 or to_come < 100.0:
         return False
     return runner_up.finish_ms(rules.finish_tail, aim.n_tokens) <= left

@@ -30,6 +30,8 @@ class Meter:
     """Of one attempt. `observe` every batch of events; all times are monotonic ns."""
 
     __slots__ = (
+        "_n_texts_counted",
+        "_n_tokens_since_first",
         "_request",
         "_texts",
         "_thinking_chars",
@@ -43,6 +45,7 @@ class Meter:
     def __init__(self, request: NeutralRequest, sent_ns: int) -> None:
         self._request = request
         self._texts: list[str] = []
+        self._n_texts_counted = self._n_tokens_since_first = 0
         self._thinking_chars = 0
         self._usage: Usage | None = None
         self.sent_ns = sent_ns
@@ -52,6 +55,7 @@ class Meter:
 
     def observe(self, events: list[Event], now_ns: int) -> None:
         """Events that came together, at `now_ns`."""
+        waiting = self.first_ns is None
         for event in events:
             if isinstance(event, TextDelta | RefusalDelta):
                 self._texts.append(event.text)
@@ -59,6 +63,8 @@ class Meter:
                 self._texts.append(event.arguments or event.name or "")
             elif isinstance(event, ThinkingDelta):
                 self._thinking_chars += len(event.text)
+                if not waiting:
+                    self._n_tokens_since_first += estimate_text_tokens(event.text)
             elif isinstance(event, Vector):
                 pass
             elif isinstance(event, Usage):
@@ -70,6 +76,17 @@ class Meter:
             self.last_ns = now_ns
             if self.first_ns is None and is_visible(event, self._request):
                 self.first_ns = now_ns
+        if waiting:
+            self._n_texts_counted = len(self._texts)
+
+    def n_tokens_since_first(self) -> int:
+        """Our own count of the text that came after the first visible output and what came with
+        it. Each text is counted once, however often this is asked.
+        """
+        new = self._texts[self._n_texts_counted :]
+        self._n_texts_counted = len(self._texts)
+        self._n_tokens_since_first += sum(map(estimate_text_tokens, new))
+        return self._n_tokens_since_first
 
     @property
     def ttft_ms(self) -> float | None:

@@ -99,13 +99,14 @@ def slowness(
 
     def too_slow(attempt: Attempt, now_ns: int) -> bool:
         meter = attempt.meter
-        if meter.first_ns is None or meter.n_events < 4:
+        if meter.first_ns is None:
             return False
         return is_too_slow(
             elapsed_ms=(now_ns - order.started_ns) * 1e-6,
             writing_ms=(now_ns - meter.first_ns - attempt.clocks.stood_still_ns) * 1e-6,
-            n_written=meter.n_events,
+            n_written=meter.n_tokens_since_first(),
             aim=aim,
+            own=sellers.forecast(seats[place].offer.id),
             runner_up=sellers.runner_ups_forecast(order, seats, place, ended),
             rules=sellers.settings.wait,
         )

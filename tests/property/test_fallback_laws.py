@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -228,18 +229,41 @@ def test_standing_follows_the_last_attempt_that_taught_something() -> None:
     writing=st.floats(0.0, 10_000.0),
     n=st.integers(0, 2000),
     aim=aims,
+    own=st.none() | forecasts,
     other=st.none() | forecasts,
 )
 def test_a_stream_is_dropped_only_for_one_who_can_still_make_it(
-    elapsed: float, writing: float, n: int, aim: Aim, other: Forecast | None
+    elapsed: float, writing: float, n: int, aim: Aim, own: Forecast | None, other: Forecast | None
 ) -> None:
     slow = is_too_slow(
-        elapsed_ms=elapsed, writing_ms=writing, n_written=n, aim=aim, runner_up=other, rules=RULES
+        elapsed_ms=elapsed,
+        writing_ms=writing,
+        n_written=n,
+        aim=aim,
+        own=own,
+        runner_up=other,
+        rules=RULES,
     )
     if slow:
         assert other is not None
         assert aim.latency_ms is not None
         assert other.finish_ms(RULES.finish_tail, aim.n_tokens) <= aim.latency_ms - elapsed
+
+
+@pytest.mark.parametrize(("n", "dropped"), [(6, False), (40, True)])
+def test_a_first_burst_is_no_pace(n: int, dropped: bool) -> None:
+    """Ten times the known time per token, once for a moment and once for long enough to tell."""
+    own = Forecast(math.log(20.0), 0.3, math.log(1.0), 0.2)
+    slow = is_too_slow(
+        elapsed_ms=20.0 + 10.0 * n,
+        writing_ms=10.0 * n,
+        n_written=n,
+        aim=Aim(hard_ms=10_000.0, latency_ms=1_000.0, n_tokens=250.0),
+        own=own,
+        runner_up=own,
+        rules=RULES,
+    )
+    assert slow is dropped
 
 
 def test_two_sellers_down_do_not_keep_the_third_from_being_asked() -> None:

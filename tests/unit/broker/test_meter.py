@@ -16,6 +16,7 @@ from broker.wire.neutral import (
     ToolCallDelta,
     Usage,
 )
+from broker.wire.tokens import estimate_text_tokens
 
 MS = 1_000_000
 REQUEST = NeutralRequest(model="m", messages=(Message("user", (Text("hi"),)),))
@@ -32,6 +33,18 @@ def test_the_first_token_is_the_first_visible_one() -> None:
     assert meter.ttft_ms == 50.0
     assert meter.tpot_ms(5) == 10.0
     assert meter.tpot_ms(1) is None
+
+
+def test_what_follows_the_first_output_is_counted_in_tokens_not_in_events() -> None:
+    meter = Meter(REQUEST, sent_ns=0)
+    meter.observe([Started(), TextDelta("Well then, "), TextDelta("the answer")], 50 * MS)
+    assert meter.n_tokens_since_first() == 0
+    meter.observe([TextDelta(TEXT)], 90 * MS)
+    n = estimate_text_tokens(TEXT)
+    assert meter.n_tokens_since_first() == n > 200
+    assert meter.n_tokens_since_first() == n
+    meter.observe([TextDelta(TEXT)], 130 * MS)
+    assert meter.n_tokens_since_first() == 2 * n
 
 
 def test_thinking_that_is_shown_is_output() -> None:

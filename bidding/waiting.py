@@ -23,6 +23,7 @@ from bidding.quote import Quote
 _NORMAL = NormalDist()
 _SQRT2 = math.sqrt(2.0)
 _GAP_TOKENS = 200.0
+_KNOWN_PACE_CALLS = 3.0
 _KNOWN_PACE_TOKENS = 16.0
 _DOUBTED_TARGETS = 0.5
 _DOUBTED_MEDIANS = 3.0
@@ -57,17 +58,27 @@ class WaitRules(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 
 class Forecast(NamedTuple):
-    """What is believed of an offer's next call: log-normal first token and time per token."""
+    """What is believed of an offer's next call: log-normal first token and time per token.
+
+    `tpot_n` is how many calls the time per token was learnt from.
+    """
 
     ttft_log_ms: float
     ttft_log_sd: float
     tpot_log_ms: float
     tpot_log_sd: float = 0.0
+    tpot_n: float = math.inf
 
     @classmethod
     def of(cls, quote: Quote) -> Forecast:
         """The forecast in a quote."""
-        return cls(quote.ttft_log_ms, quote.ttft_log_sd, quote.tpot_log_ms, quote.tpot_log_sd)
+        return cls(
+            quote.ttft_log_ms,
+            quote.ttft_log_sd,
+            quote.tpot_log_ms,
+            quote.tpot_log_sd,
+            quote.tpot_n,
+        )
 
     def ttft_ms(self, quantile: float) -> float:
         """The first token's delay at `quantile`.
@@ -237,6 +248,20 @@ def gap_timeout_ms(
     if unseen and aim.latency_ms is not None:
         gap = min(gap, 0.25 * aim.latency_ms)
     return min(max(gap, least_ms), most_ms)
+
+
+def usual_gap_ms(own: Forecast | None, *, most_ms: float, least_ms: float) -> float:
+    """The silence within an answer that even a deadline gives an offer, ms.
+
+    A wide quote is ignorance, not slowness: what its slowest token might take is waited for only
+    as long as the deadline allows. Two hundred of its usual tokens always are, if its pace is
+    known at all; whoever is known to be slow is not cut short, since a late answer is better than
+    none.
+    """
+    if own is None or own.tpot_n < _KNOWN_PACE_CALLS:
+        return min(least_ms, most_ms)
+    usual_ms = _GAP_TOKENS * math.exp(min(own.tpot_log_ms, 50.0))
+    return min(max(usual_ms, least_ms), most_ms)
 
 
 def is_too_slow(

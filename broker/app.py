@@ -380,6 +380,7 @@ def dispatcher_of(
             latency.ttft_log_sd.item(row),
             latency.tpot_log_ms.item(row),
             latency.tpot_log_sd.item(row),
+            latency.tpot_n.item(row),
         )
 
     def ended(record: AttemptRecord) -> None:

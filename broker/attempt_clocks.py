@@ -24,6 +24,9 @@ _SILENT_GAP: Final = 4
 class Waits(NamedTuple):
     """An attempt's limits: the first token's, when it counts as overdue, when as silent, and the
     gap's; and the first token's and the gap's where nobody else may be asked.
+
+    `usual_gap_ns` is what `target_ns`, by when the whole answer is wanted, leaves of the gap at
+    least.
     """
 
     first_token_ns: int
@@ -32,6 +35,8 @@ class Waits(NamedTuple):
     gap_ns: int
     alone_ns: int
     alone_gap_ns: int
+    usual_gap_ns: int
+    target_ns: int | None = None
 
 
 class AttemptClocks:
@@ -73,8 +78,16 @@ class AttemptClocks:
 
     @property
     def gap_ns(self) -> int:
-        """How long it may be silent within an answer."""
-        return self._waits.gap_ns
+        """How long it may be silent within an answer since it last said something.
+
+        Half of what is left until it should be whole, at most, where that is longer than its
+        offer's usual gap: the rest has to be written as well.
+        """
+        waits = self._waits
+        if waits.target_ns is None:
+            return waits.gap_ns
+        since_ns = self.sent_ns if self.progress_ns is None else self.progress_ns
+        return min(waits.gap_ns, max(waits.usual_gap_ns, (waits.target_ns - since_ns) // 2))
 
     @property
     def stood_still_ns(self) -> int:
@@ -92,7 +105,7 @@ class AttemptClocks:
         """From when on it has said nothing for so long that this says something of the offer."""
         if self.progress_ns is None:
             return self.sent_ns + self._waits.silent_ns + self._unheard_ns
-        return self.progress_ns + self._waits.gap_ns // _SILENT_GAP + self._unheard_ns
+        return self.progress_ns + self.gap_ns // _SILENT_GAP + self._unheard_ns
 
     def limited(self) -> Until:
         """A wait for the next thing."""
@@ -104,7 +117,7 @@ class AttemptClocks:
         if self.progress_ns is None:
             late, limit = FailureClass.TIMEOUT_TTFT, self.sent_ns + self._waits.first_token_ns
         else:
-            late, limit = FailureClass.TIMEOUT_GAP, self.progress_ns + self._waits.gap_ns
+            late, limit = FailureClass.TIMEOUT_GAP, self.progress_ns + self.gap_ns
         limit += self._put_off_ns + self._unheard_ns
         if hard < limit:
             return hard, FailureClass.TIMEOUT_TOTAL if self.progress_ns else late
@@ -125,7 +138,7 @@ class AttemptClocks:
         limit_ns, _ = self.limit()
         if limit_ns > self._clock.monotonic_ns():
             return self._at_s(limit_ns)
-        waited_ns, alone_ns = self._waits.gap_ns, self._waits.alone_gap_ns
+        waited_ns, alone_ns = self.gap_ns, self._waits.alone_gap_ns
         if self.progress_ns is None:
             waited_ns, alone_ns = self._waits.first_token_ns, self._waits.alone_ns
         left_ns = alone_ns - waited_ns - self._put_off_ns

@@ -14,6 +14,7 @@ from bidding.waiting import (
     hedge_after_ms,
     is_too_slow,
     silent_after_ms,
+    usual_gap_ms,
 )
 from broker.attempt import Attempt
 from broker.attempt_clocks import Waits
@@ -55,22 +56,28 @@ def waits_for(
     overdue_ms = wait_ms
     if patient:
         wait_ms = min(wait_ms * _PATIENT, aim.hard_ms)
-    gap_ms = sellers.settings.gap_ms
-    waits_ms = (
-        wait_ms,
-        overdue_ms,
-        silent_after_ms(own if stream else None, overdue_ms, rules),
-        gap_timeout_ms(
-            own if stream else None,
-            aim,
-            most_ms=gap_ms,
-            least_ms=min(sellers.settings.least_gap_ms, gap_ms),
-            unseen=whole and stream and runner_up is not None,
-        ),
-        first_token_timeout_ms(own, None, aim, rules, alone=True) if stream else aim.hard_ms,
-        gap_ms,
+    most_gap_ms = sellers.settings.gap_ms
+    least_gap_ms = min(sellers.settings.least_gap_ms, most_gap_ms)
+    writer = own if stream else None
+    gap_ms = gap_timeout_ms(
+        writer,
+        aim,
+        most_ms=most_gap_ms,
+        least_ms=least_gap_ms,
+        unseen=whole and stream and runner_up is not None,
     )
-    return Waits(*(round(ms * 1e6) for ms in waits_ms))
+    alone_ms = first_token_timeout_ms(own, None, aim, rules, alone=True) if stream else aim.hard_ms
+    usual_ms = usual_gap_ms(writer, most_ms=gap_ms, least_ms=least_gap_ms) if stream else gap_ms
+    return Waits(
+        first_token_ns=round(wait_ms * 1e6),
+        overdue_ns=round(overdue_ms * 1e6),
+        silent_ns=round(silent_after_ms(writer, overdue_ms, rules) * 1e6),
+        gap_ns=round(gap_ms * 1e6),
+        alone_ns=round(alone_ms * 1e6),
+        alone_gap_ns=round(most_gap_ms * 1e6),
+        usual_gap_ns=round(usual_ms * 1e6),
+        target_ns=order.latency_target_ns,
+    )
 
 
 def hedge_ms(

@@ -51,6 +51,7 @@ from bidding.estimators.latency_model import (
     Law,
     Prior,
     censored,
+    goes_on,
     law,
 )
 from bidding.estimators.latency_params import LatencyParams
@@ -195,6 +196,10 @@ class LatencyEstimator:
         if waited.any():
             c, i = np.nonzero(waited)
             value, more, share = censored(expected[c, i], ref[c, _REF_SD, i], log_ms[c, i])
+            # A stream that stopped tells of a silence, and hardly of a pace.
+            drifts = np.hypot(ref[c, _REF_SD, i], self.params.drift_log_sd)
+            paced = goes_on(expected[c, i], drifts, log_ms[c, i])
+            share = share * np.where(c == TPOT, paced, 1.0)
             log_ms[c, i] = value
             extra[c, i] = more
             weight[c, i] *= share

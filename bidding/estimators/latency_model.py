@@ -41,6 +41,10 @@ LEVELS: Final = np.array([0.5, 0.9, 0.95, 0.99])
 LEAST_SD: Final = 0.02
 """No offer is steadier than 2 %: below, rounding and our own clock would pass for changes."""
 
+_STOPS: Final = 0.01
+"""Share of answers that stop before their end, a priori: about the failed share of a sound seller;
+ten times as many or as few move what is taken for slow by some two thirds of an sd."""
+
 _TINY: Final = 1e-12
 _HALF_LOG_TWO_PI: Final = 0.5 * math.log(2.0 * math.pi)
 
@@ -193,3 +197,31 @@ def censored(mean: Floats, sd: Floats, waited: Floats) -> tuple[Floats, Floats, 
     extra = np.maximum(1.0 + z * mills - mills * mills, 0.0)
     far = np.maximum(waited, mean + sd * z)
     return far - sd * z + sd * mills, sd * sd * extra, ndtr(z)
+
+
+def goes_on(mean: Floats, sd: Floats, waited: Floats) -> Floats:
+    """The chance that an answer which had taken `waited` (log ms) a token was merely slow, and had
+    not stopped for good.
+
+    One answer in a hundred (`_STOPS`) may stop at any pace. That is a failure, and counts as one
+    (`fail_share`); it says nothing of the pace of those that do not.
+
+    Parameters
+    ----------
+    mean, sd : ndarray
+        The law of a call's log time per token, drift included.
+
+    References
+    ----------
+    Berkson, Gage (1952), Survival curve for cancer patients following treatment (the mixture of
+    those to whom it will never happen and of those to whom it has not happened yet).
+
+    Examples
+    --------
+    >>> goes_on(np.zeros(3), np.ones(3), np.array([0.0, 2.33, 5.0])).round(2).tolist()
+    [0.98, 0.5, 0.0]
+    """
+    z = np.clip((waited - mean) / sd, -8.0, 30.0)
+    slow = (1.0 - _STOPS) * ndtr(-z)
+    chance: Floats = slow / (slow + _STOPS)
+    return chance

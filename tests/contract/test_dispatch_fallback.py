@@ -190,6 +190,20 @@ async def test_after_a_token_there_is_no_second_seller() -> None:
         assert m.records[0].cost_nusd > 0
 
 
+async def test_a_stall_of_unknown_pace_does_not_outlast_its_deadline() -> None:
+    stalling = ScriptedSeller(sends(ROLE, chunk({"content": "two "}), hang=True))
+    async with market(stalling, good(), ttft_ms=60.0, least_gap_ms=100.0) as m:
+        new = Forecast(math.log(60.0), 1.1, math.log(25.0), 1.1, 0.1)
+        m.dispatcher.sellers.forecast = {"a/m": new, "b/m": new}.get
+        text, events = await streamed(m, latency_ms=600.0)
+        assert text == "two "
+        assert isinstance(events[-1], Failed)
+        assert m.ends() == [("a", "timeout_gap")]
+        # Two hundred slow tokens of one who might take a quarter of a second for each are 45 s.
+        assert m.records[0].waited_ms is not None
+        assert m.records[0].waited_ms < 5_000.0
+
+
 async def test_unseen_text_is_dropped_for_an_app_that_does_not_stream() -> None:
     stalling = ScriptedSeller(sends(ROLE, chunk({"content": "two "}), hang=True))
     async with market(stalling, good(), gap_ms=200.0) as m:

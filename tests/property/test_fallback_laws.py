@@ -25,8 +25,10 @@ from bidding.waiting import (
     Forecast,
     WaitRules,
     first_token_timeout_ms,
+    gap_timeout_ms,
     hedge_after_ms,
     is_too_slow,
+    usual_gap_ms,
 )
 
 RULES = WaitRules()
@@ -264,6 +266,20 @@ def test_a_first_burst_is_no_pace(n: int, dropped: bool) -> None:
         rules=RULES,
     )
     assert slow is dropped
+
+
+@given(own=forecasts, n=st.floats(0.0, 1e4), wider=st.floats(0.0, 3.0))
+def test_the_usual_gap_is_of_the_usual_token_and_of_nothing_doubted(
+    own: Forecast, n: float, wider: float
+) -> None:
+    known = own._replace(tpot_n=n)
+    gap = usual_gap_ms(known, most_ms=10_000.0, least_ms=1_000.0)
+    doubted = known._replace(tpot_log_sd=known.tpot_log_sd + wider)
+    assert gap == usual_gap_ms(doubted, most_ms=10_000.0, least_ms=1_000.0)
+    median_ms = 200.0 * math.exp(min(own.tpot_log_ms, 50.0))
+    assert gap == (1_000.0 if n < 3.0 else pytest.approx(min(max(median_ms, 1_000.0), 10_000.0)))
+    aim = Aim(hard_ms=60_000.0)
+    assert gap <= gap_timeout_ms(known, aim, most_ms=10_000.0, least_ms=1_000.0, unseen=False)
 
 
 def test_two_sellers_down_do_not_keep_the_third_from_being_asked() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections import Counter
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -13,7 +14,10 @@ from bidding.auction import decide
 from bidding.book import MarketBook
 from bidding.kernel import compiled
 from bidding.odds import odds_of
+from bidding.outcome import FailureClass, Outcome
 from bidding.params import Params
+from bidding.quote import Position
+from bidding.quoting import Quoter
 from bidding.request import BidRequest, Sla
 from bidding.view import MarketView, Memo
 from tests.fakes.markets import catalogue, quote, skill
@@ -112,3 +116,47 @@ def test_a_request_in_a_hurry_does_not_try_who_is_slow() -> None:
 
     assert tried(REQUEST.sla) == 0
     assert tried(Sla()) > 20
+
+
+def test_who_stalled_is_tried_as_soon_as_its_circuit_has_closed() -> None:
+    """Streams that stopped say that it failed, not that it would be late were it well."""
+    well = _best(_view())
+    rng = np.random.default_rng(1)
+    quoter = Quoter(PARAMS)
+    ends: list[Outcome] = []
+    for i in range(60):
+        ttft_ms = 200.0 * float(np.exp(0.3 * rng.normal()))
+        took_ms = ttft_ms + 199 * 4.0 * float(np.exp(0.15 * rng.normal()))
+        ends.append(_ended(well, i / 30, ttft_ms=ttft_ms, total_ms=took_ms, output_tokens=200))
+    for i in range(12):
+        at_s = 3.0 + i / 30
+        ends.append(_ended(well, at_s, FailureClass.TIMEOUT_GAP, ttft_ms=200.0, waited_ms=1_200.0))
+    for i in range(2):
+        at_s = 5.0 + i
+        ends.append(_ended(well, at_s, ttft_ms=150.0, total_ms=180.0, output_tokens=8))
+    quoter.fold(ends, [Position("l", "t", 0, n) for n in range(len(ends))])
+    (quoted,) = quoter.quotes(ends[-1].at_us)
+    assert quoted.fail_share > 0.1
+
+    book = MarketBook(catalogue())
+    offers = book.offers.offer_ids
+    for offer in offers:
+        made = quote(offer, ttft_ms=300.0)
+        book.apply_quote(
+            made if offer != well else msgspec.structs.replace(quoted, health="closed")
+        )
+    book.apply_skill(skill([0.87, 0.87, 0.87, 0.87], sd=0.01))
+    view = book.view(1, half_open=np.array([o == well for o in offers]))
+    request = msgspec.structs.replace(REQUEST, sla=Sla(latency_ms=2_500.0, percentile=0.95))
+    made_by = [decide(view, request, PARAMS, seed).winner for seed in range(100)]
+    assert sum(w is not None and w.offer == well for w in made_by) > 20
+
+
+def _ended(
+    offer: str, at_s: float, failure: FailureClass = FailureClass.OK, **more: Any
+) -> Outcome:
+    """A call that ended so; three tokens long where nothing is said."""
+    told = {"input_tokens": 300, "output_tokens": 3, **more}
+    return Outcome(
+        offer=offer, at_us=round((1_713_268_800.0 + at_s) * 1e6), failure=failure, **told
+    )

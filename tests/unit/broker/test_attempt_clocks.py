@@ -20,6 +20,7 @@ WAITS = Waits(
     gap_ns=80 * MS,
     alone_ns=250 * MS,
     alone_gap_ns=80 * MS,
+    usual_gap_ns=80 * MS,
 )
 
 
@@ -28,6 +29,32 @@ def made(deadline_ms: int = 60_000) -> tuple[ManualClock, Stalls, AttemptClocks]
     stalls = Stalls(clock)
     stalls.look()
     return clock, stalls, AttemptClocks(WAITS, deadline_ms * MS, clock, stalls, lambda: True)
+
+
+def promised(usual_gap_ms: int) -> tuple[ManualClock, AttemptClocks]:
+    """An attempt whose answer is wanted after a second, with a long gap for want of knowledge."""
+    clock = ManualClock()
+    target_ns = clock.monotonic_ns() + 1_000 * MS
+    waits = WAITS._replace(gap_ns=5_000 * MS, usual_gap_ns=usual_gap_ms * MS, target_ns=target_ns)
+    return clock, AttemptClocks(waits, 60_000 * MS, clock, Stalls(clock), lambda: True)
+
+
+@pytest.mark.parametrize(("word_at_s", "gap_ms"), [(0.1, 450), (0.6, 200), (0.9, 80), (3.0, 80)])
+def test_a_gap_that_nobody_knows_is_half_of_what_the_deadline_leaves(
+    word_at_s: float, gap_ms: int
+) -> None:
+    clock, clocks = promised(usual_gap_ms=80)
+    clock.advance(word_at_s)
+    clocks.progressed(clock.monotonic_ns())
+    assert clocks.limit() == (clock.monotonic_ns() + gap_ms * MS, FailureClass.TIMEOUT_GAP)
+    assert clocks.silent_from_ns == clock.monotonic_ns() + gap_ms * MS // 4
+
+
+def test_who_is_known_to_pause_for_long_is_not_cut_short() -> None:
+    clock, clocks = promised(usual_gap_ms=3_000)
+    clock.advance(0.1)
+    clocks.progressed(clock.monotonic_ns())
+    assert clocks.limit() == (clock.monotonic_ns() + 3_000 * MS, FailureClass.TIMEOUT_GAP)
 
 
 def test_a_standstill_puts_every_clock_off_but_the_deadline() -> None:

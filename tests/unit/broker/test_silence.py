@@ -19,6 +19,7 @@ WAITS = Waits(
     gap_ns=400 * MS,
     alone_ns=1_000 * MS,
     alone_gap_ns=400 * MS,
+    usual_gap_ns=400 * MS,
 )
 
 

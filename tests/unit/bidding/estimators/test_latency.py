@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+import msgspec
 import numpy as np
 import pytest
 
@@ -143,6 +144,33 @@ def test_timeouts_teach_though_nothing_was_timed(steady: LatencyEstimator) -> No
     ]
     fold(steady, late)
     assert chance(steady, NOON + 69) < 0.3
+
+
+def stopped(at_s: float, per_token_ms: float, n_tokens: int) -> Outcome:
+    """A stream given up after so many tokens, at that pace if its silence counted as one."""
+    return msgspec.structs.replace(
+        outcome(at_s, 400.0, failure=FailureClass.TIMEOUT_GAP),
+        total_ms=None,
+        waited_ms=400.0 + per_token_ms * (n_tokens - 1),
+        output_tokens=n_tokens,
+    )
+
+
+@pytest.mark.parametrize("n_tokens", [2, 10])
+def test_streams_that_stop_are_no_slow_ones(steady: LatencyEstimator, n_tokens: int) -> None:
+    """They are failures, and count as such: whoever is well again has kept its pace."""
+    before = steady.quotes(NOON + 61)
+    fold(steady, [stopped(NOON + 60 + 0.05 * i, 500.0, n_tokens) for i in range(12)])
+    after = steady.quotes(NOON + 61)
+    assert after.tpot_log_ms[0] == pytest.approx(before.tpot_log_ms[0], abs=0.05)
+    assert after.tpot_log_sd[0] == pytest.approx(before.tpot_log_sd[0], abs=0.05)
+
+
+def test_streams_given_up_at_half_their_pace_are_slow_ones(steady: LatencyEstimator) -> None:
+    before = steady.quotes(NOON + 61)
+    fold(steady, [stopped(NOON + 60 + 0.05 * i, 40.0, 60) for i in range(12)])
+    after = steady.quotes(NOON + 61)
+    assert after.tpot_log_ms[0] > before.tpot_log_ms[0] + 0.4
 
 
 def test_a_deadline_of_a_millisecond_teaches_nothing(steady: LatencyEstimator) -> None:

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import math
 from statistics import NormalDist
-from typing import Annotated, NamedTuple
+from typing import Annotated, Final, NamedTuple
 
 from msgspec import Meta, Struct
 
@@ -22,7 +22,8 @@ from bidding.quote import Quote
 
 _NORMAL = NormalDist()
 _SQRT2 = math.sqrt(2.0)
-_GAP_TOKENS = 200.0
+GAP_TOKENS: Final = 200
+"""Sellers pause between bursts of tokens, but hardly for as long as so many tokens take."""
 _KNOWN_PACE_CALLS = 3.0
 _KNOWN_PACE_TOKENS = 16.0
 _DOUBTED_TARGETS = 0.5
@@ -244,7 +245,7 @@ def gap_timeout_ms(
     gap = most_ms
     if own is not None:
         slow_token_ms = math.exp(min(own.tpot_log_ms + 2.0 * own.tpot_log_sd, 50.0))
-        gap = min(gap, _GAP_TOKENS * slow_token_ms)
+        gap = min(gap, GAP_TOKENS * slow_token_ms)
     if unseen and aim.latency_ms is not None:
         gap = min(gap, 0.25 * aim.latency_ms)
     return min(max(gap, least_ms), most_ms)
@@ -260,7 +261,7 @@ def usual_gap_ms(own: Forecast | None, *, most_ms: float, least_ms: float) -> fl
     """
     if own is None or own.tpot_n < _KNOWN_PACE_CALLS:
         return min(least_ms, most_ms)
-    usual_ms = _GAP_TOKENS * math.exp(min(own.tpot_log_ms, 50.0))
+    usual_ms = GAP_TOKENS * math.exp(min(own.tpot_log_ms, 50.0))
     return min(max(usual_ms, least_ms), most_ms)
 
 

@@ -13,6 +13,7 @@ from collections.abc import Callable
 from typing import Final, NamedTuple
 
 from bidding.outcome import FailureClass
+from bidding.waiting import GAP_TOKENS
 from broker.stalls import Stalls
 from broker.until import Until
 from feeds.clock import Clock
@@ -25,8 +26,8 @@ class Waits(NamedTuple):
     """An attempt's limits: the first token's, when it counts as overdue, when as silent, and the
     gap's; and the first token's and the gap's where nobody else may be asked.
 
-    `usual_gap_ns` is what `target_ns`, by when the whole answer is wanted, leaves of the gap at
-    least.
+    `target_ns` is the app's deadline for the whole answer, if it has one; it leaves of the gap
+    `usual_gap_ns` at least.
     """
 
     first_token_ns: int
@@ -68,11 +69,16 @@ class AttemptClocks:
         self.sent_ns = clock.monotonic_ns()
         self.progress_ns: int | None = None
         """When it last said something."""
+        self._first_ns = self.sent_ns
+        self._n_words = 0
         self.unseen = True
         """Whether another seller's answer may still take its place."""
 
     def progressed(self, now_ns: int) -> None:
         """It said something."""
+        if self.progress_ns is None:
+            self._first_ns = now_ns
+        self._n_words += 1
         self.progress_ns, self._put_off_ns = now_ns, 0
         self._stood_still_ns = self._stalls.total_ns
 
@@ -80,14 +86,16 @@ class AttemptClocks:
     def gap_ns(self) -> int:
         """How long it may be silent within an answer since it last said something.
 
-        Half of what is left until it should be whole, at most, where that is longer than its
-        offer's usual gap: the rest has to be written as well.
+        With a deadline for the whole answer no longer than half of what is left of it, as the rest
+        has to be written too, unless its offer's usual gap is longer, or two hundred of the pauses
+        that it has made so far.
         """
-        waits = self._waits
-        if waits.target_ns is None:
+        waits, since_ns = self._waits, self.progress_ns
+        if waits.target_ns is None or since_ns is None:
             return waits.gap_ns
-        since_ns = self.sent_ns if self.progress_ns is None else self.progress_ns
-        return min(waits.gap_ns, max(waits.usual_gap_ns, (waits.target_ns - since_ns) // 2))
+        own_ns = GAP_TOKENS * (since_ns - self._first_ns) // max(self._n_words - 1, 1)
+        usual_ns = max(waits.usual_gap_ns, own_ns)
+        return min(waits.gap_ns, max(usual_ns, (waits.target_ns - since_ns) // 2))
 
     @property
     def stood_still_ns(self) -> int:

@@ -180,6 +180,7 @@ class Decider:
             output_tokens=n,
             ttft_target_ns=_after(started_ns, sla.ttft_ms),
             latency_target_ns=_after(started_ns, sla.latency_ms or self._patience_ms(decision, n)),
+            is_promised=sla.latency_ms is not None,
             hedge=_may_hedge(request, asked, hold),
             prices=_prices_of(view, decision),
             most_tokens=_most_tokens(asked),

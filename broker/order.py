@@ -21,6 +21,8 @@ class Order(Struct, kw_only=True):
         Monotonic; ends the request whatever happens.
     ttft_target_ns, latency_target_ns : int or None
         Monotonic; the SLA's, which may be missed: they steer timeouts and fallback.
+    is_promised : bool
+        The app has stated the latency target; else it is how long we would wait for an answer.
     input_tokens, output_tokens : int, float
         Our estimate of the prompt, and the expected length of the answer.
     history_family : str or None
@@ -49,6 +51,7 @@ class Order(Struct, kw_only=True):
     output_tokens: float = 256.0
     ttft_target_ns: int | None = None
     latency_target_ns: int | None = None
+    is_promised: bool = True
     source: Source = "gateway"
     hedge: bool = False
     history_family: str | None = None

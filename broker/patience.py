@@ -76,7 +76,7 @@ def waits_for(
         alone_ns=round(alone_ms * 1e6),
         alone_gap_ns=round(most_gap_ms * 1e6),
         usual_gap_ns=round(usual_ms * 1e6),
-        target_ns=order.latency_target_ns,
+        target_ns=order.latency_target_ns if order.is_promised else None,
     )
 
 

@@ -57,6 +57,20 @@ def test_who_is_known_to_pause_for_long_is_not_cut_short() -> None:
     assert clocks.limit() == (clock.monotonic_ns() + 3_000 * MS, FailureClass.TIMEOUT_GAP)
 
 
+def test_who_goes_on_at_a_slow_pace_may_pause_for_as_long_as_that_pace_says() -> None:
+    clock, clocks = promised(usual_gap_ms=80)
+    for _ in range(11):
+        clock.advance(0.1)
+        clocks.progressed(clock.monotonic_ns())
+    assert clocks.gap_ns == 5_000 * MS
+    clock, clocks = promised(usual_gap_ms=80)
+    for _ in range(11):
+        clock.advance(0.001)
+        clocks.progressed(clock.monotonic_ns())
+    clock.advance(2.0)
+    assert clocks.gap_ns == (1_000 - 11) * MS // 2
+
+
 def test_a_standstill_puts_every_clock_off_but_the_deadline() -> None:
     clock, stalls, clocks = made(deadline_ms=700)
     sent_ns = clocks.sent_ns

@@ -29,7 +29,7 @@ and within 1.1 times hindsight with 100 % (1.31 with 20 %, for 1.3); gsm within 
 judged; the mix's gap surely above 0 (its interval ends there); half of MMLU's gap for 28 % of the
 calls; after 500 requests on a new set, quality at the mixture and ECE of 0.05 (0.085 and 0.050);
 good and on time within half a point of the best fixed offer (0.900 for 68 % of its cost, for 0.925
-and 75 %; docs/decisions/0040 says what was tried); latency promises made a day ahead.
+and 75 %; docs/decisions/0041 says what was tried); latency promises made a day ahead.
 *Beside others* is of before beliefs were born otherwise (docs/decisions/0035).
 """
 

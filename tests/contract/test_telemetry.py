@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import gzip
 import io
 import json
@@ -185,13 +186,18 @@ async def test_a_large_body_does_not_hold_up_others(tmp_path: Path) -> None:
         pushing = asyncio.create_task(
             push(r, source_key(r.gateway), (ndjson({"offer": OFFER}) + b"\n") * 20_000)
         )
-        # On the processor's clock: what else the machine does in between is not our doing.
-        longest, last = 0.0, time.thread_time()
+        # On the processor's clock, as a share, and without what other tests have left on the heap
+        # to be looked through: what else the machine does and how fast it is are not our doing.
+        gc.collect()
+        gc.freeze()
+        longest, begun = 0.0, time.thread_time()
+        last = begun
         while not pushing.done():
             await asyncio.sleep(0)
             longest, last = max(longest, time.thread_time() - last), time.thread_time()
+        gc.unfreeze()
         assert (await pushing).body["accepted"] == 20_000
-        assert longest < 0.5
+        assert longest < (last - begun) / 4, (longest, last - begun)
 
 
 def test_pieces_are_whole_lines() -> None:

@@ -16,7 +16,6 @@ from bidding.params import ParamDoc, describe
 MEASURED: Final = {
     "latency.level_gain": "0032-latency-a-day-ahead.md",
     "choice.optimism_sd": "0012-optimism.md",
-    "choice.latency_optimism_sd": "0041-doubt-of-a-first-token.md",
     "choice.found_task_prompts": "0034-found-tasks.md",
     "pacing.quality_step": "0010-choice-rule.md",
     "pacing.label_scaling": "0010-choice-rule.md",
@@ -27,6 +26,7 @@ MEASURED: Final = {
 """Numbers picked, or shown to act as meant, by a replay, and the page that shows it."""
 
 REASONED: Final = {
+    "choice.latency_optimism_sd": "0041-doubt-of-a-first-token.md",
     "exploration.": "0013-exploration.md",
     "switching.": "0016-sessions.md",
     "trust.": "0023-pushed-telemetry.md",

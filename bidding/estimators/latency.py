@@ -142,11 +142,11 @@ class LatencyEstimator:
         """Which events begin a block, and each event's place in its run of equal `block`."""
         changes = np.ones(len(block), dtype=np.bool_)
         changes[1:] = block[1:] != block[:-1]
-        goes_on = (block[order.first] == self.block[order.rows]) & (self.n_in_block[order.rows] > 0)
-        changes[order.first] = ~goes_on
+        carries = (block[order.first] == self.block[order.rows]) & (self.n_in_block[order.rows] > 0)
+        changes[order.first] = ~carries
         origin = np.arange(len(block))
         carried = np.zeros(len(block), dtype=np.int64)
-        carried[order.first] = np.where(goes_on, self.n_in_block[order.rows], 0)
+        carried[order.first] = np.where(carries, self.n_in_block[order.rows], 0)
         heads = changes.copy()
         heads[order.first] = True
         head = np.maximum.accumulate(np.where(heads, origin, 0))
